@@ -1,0 +1,163 @@
+"""Every field of a configuration: its default, its meaning, what it may be.
+
+configs/*.py build theirs with `make(experiment, approach)` and change what they like. No heavy import
+is allowed here, so that `--help` answers at once.
+"""
+
+import json
+import math
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from hatjax.errors import InputError, unknown
+
+# What an approach is made of. Numbers written as floats are traced by the compiled program.
+APPROACHES = {
+    # Paper section 3: s_max 400, c 0.75; clipping, cosh and embedding bounds from the published code.
+    "hat": dict(
+        gated=True,
+        s_max=400.0,  # the steepness of the gates at the end of an epoch; good: 25..800
+        c=0.75,  # how dear new units are (eq. 4); good: 0.1..2.5
+        clip=10000.0,  # largest global norm of a gradient
+        e_max=6.0,  # bound of the embeddings
+        cosh_max=50.0,  # bound of |s e| in the compensation
+        gate_init="normal",  # embeddings start as "normal" N(0, 1) or "uniform" U(0, 2)
+    ),
+    "sgd": dict(gated=False, clip=10000.0),
+}
+
+_MLP = dict(name="mlp", widths=(800, 800, 800), dropout_in=0.2, dropout=0.5)
+_PAPER = dict(lr=0.05, lr_factor=3.0, lr_patience=5, lr_min=1e-4, epochs=200, batch=64)
+
+# What is learned: data, tasks, network and schedule.
+EXPERIMENTS = {
+    # Ten permutations of scikit-learn's handwritten digits, 8x8: no download, under a minute.
+    "digits": dict(
+        data=dict(sets=("digits",)),
+        tasks=dict(kind="permuted", count=10),
+        network=_MLP | dict(widths=(200, 200)),
+        schedule=_PAPER | dict(epochs=50, batch=32),
+    ),
+    # MNIST's digits 0-4, then 5-9 (paper appendix).
+    "mnist2": dict(
+        data=dict(sets=("mnist",)),
+        tasks=dict(kind="split", count=2, shuffle=False),
+        network=_MLP | dict(widths=(2000, 2000)),
+        schedule=_PAPER,
+    ),
+    # Ten permutations of MNIST (paper appendix).
+    "pmnist": dict(
+        data=dict(sets=("mnist",)),
+        tasks=dict(kind="permuted", count=10),
+        network=_MLP | dict(widths=(2000, 2000)),
+        schedule=_PAPER,
+    ),
+}
+
+
+def make(experiment: str, approach: str) -> ConfigDict:
+    """The configuration of an experiment and an approach by name; InputError if one is unknown."""
+    if experiment not in EXPERIMENTS:
+        raise unknown("experiment", experiment, EXPERIMENTS)
+    if approach not in APPROACHES:
+        raise unknown("approach", approach, APPROACHES)
+    e = EXPERIMENTS[experiment]
+    return ConfigDict(
+        dict(
+            experiment=experiment,  # a name for results
+            seed=0,  # of permutations, task order, held-out share, parameters, shuffling, dropout
+            fidelity="paper",  # "paper": the equations; "code": the published code, defects included
+            data=dict(
+                root="",  # folder of image sets; "": $HATJAX_DATA, else the user's cache folder
+                sets=e["data"]["sets"],  # names of the image sets
+                examples=0,  # use at most so many training images a task; 0: all
+            ),
+            tasks=dict(
+                kind=e["tasks"]["kind"],  # "permuted" (pixels) or "split" (by class)
+                count=e["tasks"]["count"],
+                shuffle=e["tasks"].get("shuffle", True),  # order the tasks by the seed
+                valid=0.15,  # share of the training images held out for the schedule
+            ),
+            network=dict(e["network"]),
+            approach=dict(name=approach, **APPROACHES[approach]),
+            lr=e["schedule"]["lr"],
+            lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
+            lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
+            lr_min=e["schedule"]["lr_min"],  # a task ends below it
+            epochs=e["schedule"]["epochs"],  # a task ends after so many
+            batch=e["schedule"]["batch"],
+            eval_batch=500,  # examples at once in evaluation
+        )
+    )
+
+
+# Field -> (what it may be, in words, and as a test). Fields not named here may be anything of their type.
+_positive = ("a number above 0", lambda v: v > 0)
+_share = ("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+_count = ("a whole number of at least 1", lambda v: v >= 1)
+RULES: dict[str, tuple[str, Callable]] = {
+    "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
+    "fidelity": ("'paper' or 'code'", lambda v: v in ("paper", "code")),
+    "data.sets": ("a tuple of at least one name", lambda v: v and all(isinstance(n, str) for n in v)),
+    "data.examples": ("a whole number of at least 0 (0: all)", lambda v: v >= 0),
+    "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split")),
+    "tasks.count": _count,
+    "tasks.valid": ("a number between 0 and 1", lambda v: 0 < v < 1),
+    "network.widths": (
+        "a tuple of at least one whole number of at least 1",
+        lambda v: v and all(type(n) is int and n >= 1 for n in v),
+    ),
+    "network.dropout_in": _share,
+    "network.dropout": _share,
+    "approach.s_max": ("a number above 1", lambda v: v > 1),
+    "approach.c": ("a number of at least 0", lambda v: v >= 0),
+    "approach.clip": _positive,
+    "approach.e_max": _positive,
+    "approach.cosh_max": ("a number above 0 and at most 80", lambda v: 0 < v <= 80),
+    "approach.gate_init": ("'normal' or 'uniform'", lambda v: v in ("normal", "uniform")),
+    "lr": _positive,
+    "lr_factor": ("a number above 1", lambda v: v > 1),
+    "lr_patience": _count,
+    "lr_min": _positive,
+    "epochs": _count,
+    "batch": _count,
+    "eval_batch": _count,
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Raise InputError, naming field and value, for the first field that is out of its range."""
+    for path, value in fields(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"config.{path} = {value}: expected a finite number")
+        words, test = RULES.get(path, ("", lambda v: True))
+        if not test(value):
+            raise InputError(f"config.{path} = {value!r}: expected {words}")
+
+
+def fields(config: ConfigDict) -> dict[str, object]:
+    """All leaves by their dotted path, as in --config.approach.s_max."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{k}": v for k, v in fields(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved configuration as JSON."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(text: str) -> ConfigDict:
+    """The configuration that to_json wrote."""
+
+    def tuples(v):
+        if isinstance(v, dict):
+            return {k: tuples(x) for k, x in v.items()}
+        return tuple(tuples(x) for x in v) if isinstance(v, list) else v
+
+    return ConfigDict(tuples(json.loads(text)))

@@ -1,0 +1,47 @@
+"""Image sets as NumPy archives: NAME.npz with x_train, y_train, x_test, y_test."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from hatjax.data.raw import Raw, checked
+from hatjax.errors import InputError
+
+BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+def read(path: Path) -> Raw:
+    """The image set in `path`; nothing in the file is executed. InputError if it cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [k for k in Raw._fields if k not in archive]
+            if missing:
+                raise InputError(
+                    f"{path}: no array {', '.join(missing)}: expected {', '.join(Raw._fields)}"
+                )
+            arrays = [archive[k] for k in Raw._fields]
+    except InputError:
+        raise
+    except BROKEN as error:
+        raise InputError(
+            f"{path}: not a readable .npz file ({error}): expected what numpy.savez(path, x_train=..., "
+            "y_train=..., x_test=..., y_test=...) writes; write or copy it again"
+        ) from error
+    return checked(str(path), *arrays)
+
+
+def write(path: Path, raw: Raw) -> None:
+    """Write `raw` to `path` all at once: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **raw._asdict())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)

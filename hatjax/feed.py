@@ -1,0 +1,62 @@
+"""From a task's images on the host to batches of network inputs on the device."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hatjax.types import Array, Batch, Data, Split, Task
+
+
+def capacity(tasks: Sequence[Task], split: str, batch: int) -> int:
+    """The padded length N that fits `split` of every task, a multiple of `batch`."""
+    most = max(len(getattr(task, split).y) for task in tasks)
+    return -(-most // batch) * batch
+
+
+def put(tasks: Sequence[Task], t: int, split: str, length: int) -> Data:
+    """Task t's `split` ("train", "valid" or "test") on the device, padded to `length` examples.
+
+    Images keep their dtype (uint8). A task's pixel permutation is applied here, so that on the host
+    any number of permuted tasks share one copy of the images.
+    """
+    chosen: Split = getattr(tasks[t], split)
+    x = chosen.x
+    if tasks[t].pixels is not None:
+        x = x.reshape(len(x), -1)[:, tasks[t].pixels].reshape(x.shape)
+    pad = length - len(chosen.y)
+    mean, std = (np.stack([getattr(task, k) for task in tasks]) for k in ("mean", "std"))
+    return jax.device_put(
+        Data(
+            x=np.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)),
+            y=np.pad(chosen.y.astype(np.int32), (0, pad)),
+            task=np.full(length, t, np.int32),
+            n=np.int32(len(chosen.y)),
+            mean=mean.astype(np.float32),
+            std=std.astype(np.float32),
+        )
+    )
+
+
+def shuffle(key: Array, data: Data) -> Array:
+    """A random order of the real examples, "N" int32, the padding behind them."""
+    place = jnp.arange(len(data.y), dtype=jnp.int32)
+    rank = jnp.where(place < data.n, jax.random.uniform(key, (len(data.y),)), jnp.inf)
+    return jnp.argsort(rank).astype(jnp.int32)
+
+
+def trips(data: Data, size: int) -> Array:
+    """The number of batches of `size`, the last smaller one counted."""
+    return (data.n + size - 1) // size
+
+
+def batch(data: Data, order: Array | None, i: Array, size: int) -> Batch:
+    """Batch i of `size` examples in `order` "N" (None: as stored), normalised, padding of weight 0."""
+    place = i * size + jnp.arange(size, dtype=jnp.int32)
+    index = jnp.minimum(place, len(data.y) - 1)
+    index = index if order is None else order[index]
+    task = data.task[index]
+    mean, std = data.mean[task][:, None, None], data.std[task][:, None, None]  # "b 1 1 c"
+    x = (data.x[index].astype(jnp.float32) - mean) / std
+    return Batch(x, data.y[index], task, (place < data.n).astype(jnp.float32))

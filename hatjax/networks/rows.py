@@ -1,0 +1,33 @@
+"""The rows of one task: what is its own of the parameters that are kept for every task.
+
+Embeddings and heads have a row for each task, and a training step needs one of them. Taking the
+row before an epoch and putting it back after it keeps the time of a step constant in the number of
+tasks. A network that is given a single row reads that row, whatever the task.
+"""
+
+import jax
+from jax import lax
+
+from hatjax.types import Array, Tree
+
+PER_TASK = ("gates", "head")  # the parts of the parameters whose first axis is the task
+
+
+def pick(table: Array, task: Array) -> Array:
+    """The row of `task` in "T ...", or the only row in "1 ..."."""
+    return lax.dynamic_index_in_dim(table, task if table.shape[0] > 1 else 0, keepdims=False)
+
+
+def take(params: Tree, task: Array) -> Tree:
+    """The parameters with one row, that of `task`, in every per-task array."""
+    own = {k: jax.tree.map(lambda p: pick(p, task)[None], params[k]) for k in PER_TASK}
+    return params | own
+
+
+def put(params: Tree, own: Tree, task: Array) -> Tree:
+    """The inverse of take: `own` in its place among the rows of all tasks."""
+
+    def place(table: Array, row: Array) -> Array:
+        return lax.dynamic_update_index_in_dim(table, row[0], task, axis=0)
+
+    return own | {k: jax.tree.map(place, params[k], own[k]) for k in PER_TASK}

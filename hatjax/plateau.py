@@ -1,0 +1,41 @@
+"""The learning-rate schedule of the paper: divide the rate when the validation loss stops falling.
+
+The rate is divided by `factor` after `patience` epochs in a row without a smaller validation loss;
+training ends once it falls below `least`, and the parameters of the smallest loss are restored.
+optax.contrib.reduce_on_plateau neither ends nor restores.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from hatjax.types import Array, Plateau, Tree
+
+
+def start(lr: Array, patience: int, params: Tree) -> Plateau:
+    """The schedule before the first epoch; `params` are the best as long as nothing is better."""
+    return Plateau(
+        lr=jnp.asarray(lr, float),
+        best=jnp.asarray(jnp.inf, float),
+        patience=jnp.int32(patience),
+        params=params,
+        done=jnp.bool(False),
+    )
+
+
+def update(
+    state: Plateau, loss: Array, params: Tree, factor: float, patience: int, least: float
+) -> Plateau:
+    """The schedule after an epoch that ended with `params` and validation loss `loss`.
+
+    Better means strictly smaller, which NaN never is. Once done, nothing changes any more.
+    """
+    better = (loss < state.best) & ~state.done
+    left = jnp.where(better, patience, state.patience - 1)
+    lr = jnp.where(left <= 0, state.lr / factor, state.lr)
+    return Plateau(
+        lr=jnp.where(state.done, state.lr, lr),
+        best=jnp.where(better, loss, state.best),
+        patience=jnp.where(left <= 0, patience, left).astype(jnp.int32),
+        params=jax.tree.map(lambda new, old: jnp.where(better, new, old), params, state.params),
+        done=state.done | (lr < least),
+    )

@@ -1,0 +1,111 @@
+"""HAT's changes to the gradient, one Optax transform per equation.
+
+Stated once, the order of a HAT step: protect the past, compensate the gates, clip, descend, keep the
+embeddings in range. What changes from step to step reaches a transform as the extra arguments
+`memory` (of the approach) and `step` (types.Step). Updates are shaped like the parameters:
+{"trunk", "gates", "head"}.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hatjax.types import Array, Tree
+
+Transform = optax.GradientTransformationExtraArgs
+
+
+def stateless(update: Callable[..., Tree]) -> Transform:
+    """An Optax transform from `update(updates, params, memory, step) -> updates`."""
+
+    def wrapped(updates, state, params=None, *, memory, step, **_):
+        return update(updates, params, memory, step), state
+
+    return Transform(lambda _: optax.EmptyState(), wrapped)
+
+
+def on_axis(gate: Array, axis: int, shape: tuple[int, ...]) -> Array:
+    """A gate laid along one axis of a weight, tiled where a flatten repeats a channel's gate."""
+    along = jnp.tile(gate, shape[axis] // len(gate))
+    return along.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
+def held(past: dict[str, Array], axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Array:
+    """How much of a weight the past holds: min(a^{<=t}_i, a^{<=t}_j) over the gates on its axes.
+
+    A weight between two units is held as far as both are (eq. 2); a bias or first-layer weight has
+    one gate. Returns an array that broadcasts to `shape`, so that the mask is never stored.
+    """
+    gates = [on_axis(past[g], i, shape) for i, g in enumerate(axes) if g is not None]
+    return functools.reduce(jnp.minimum, gates)
+
+
+def protect(axes: Tree) -> Transform:
+    """g' = [1 - min(a^{<=t}_i, a^{<=t}_j)] g for all trunk parameters (eq. 2).
+
+    `axes` is Network.axes; memory["past"] is {layer: "units"}, the cumulative gates a^{<=t}.
+    """
+
+    def update(updates, params, memory, step):
+        free = jax.tree.map(
+            lambda g, names: g * (1 - held(memory["past"], names, g.shape)), updates["trunk"], axes
+        )
+        return updates | {"trunk": free}
+
+    return stateless(update)
+
+
+def compensate() -> Transform:
+    """q' = q s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), |s e| clipped at 50 (paper section 2.4).
+
+    Undoes what annealing s does to the gradient q of the embeddings, so that they move at any s.
+    """
+
+    def update(updates, params, memory, step):
+        s_max, bound = step.hyper["s_max"], step.hyper["cosh_max"]
+        s = anneal(step.progress, s_max)
+
+        def q(g: Array, e: Array) -> Array:
+            steep = jnp.cosh(jnp.clip(s * e, -bound, bound)) + 1
+            return g * (s_max / s) * steep / (jnp.cosh(e) + 1)
+
+        return updates | {"gates": jax.tree.map(q, updates["gates"], params["gates"])}
+
+    return stateless(update)
+
+
+def anneal(progress: Array, s_max: Array) -> Array:
+    """s = 1/s_max + (s_max - 1/s_max) progress (eq. 3): nearly flat gates first, hard ones last."""
+    return 1 / s_max + (s_max - 1 / s_max) * progress
+
+
+def clip() -> Transform:
+    """The global norm of the updates at most step.hyper["clip"]."""
+
+    def update(updates, params, memory, step):
+        limit = optax.clip_by_global_norm(step.hyper["clip"])
+        return limit.update(updates, limit.init(params))[0]
+
+    return stateless(update)
+
+
+def descend() -> Transform:
+    """Plain SGD, updates -lr g, with the rate of the schedule (step.lr)."""
+    return stateless(lambda g, params, memory, step: jax.tree.map(lambda g: -step.lr * g, g))
+
+
+def keep_embeddings() -> Transform:
+    """|e| <= step.hyper["e_max"] after the step (6 in the paper): a gate can always move again."""
+
+    def update(updates, params, memory, step):
+        bound = step.hyper["e_max"]
+
+        def keep(u: Array, e: Array) -> Array:
+            return jnp.clip(e + u, -bound, bound) - e
+
+        return updates | {"gates": jax.tree.map(keep, updates["gates"], params["gates"])}
+
+    return stateless(update)

@@ -1,0 +1,124 @@
+"""The vocabulary: what every part of hatjax takes and gives, as plain named tuples.
+
+Shapes are written as in "b d": b batch, h w c image, n examples of a split, N examples with padding,
+T tasks, C classes of the largest task, d features. Letters of the paper: t task, l layer, s, a, e.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+Array = jax.Array
+Tree = Any  # a pytree of arrays: parameters, or what an approach remembers
+
+
+class Split(NamedTuple):
+    """Images and labels on the host."""
+
+    x: np.ndarray  # "n h w c" uint8
+    y: np.ndarray  # "n" integer labels 0..classes-1
+
+
+class Task(NamedTuple):
+    """One task of the sequence. Its network input is (x - mean) / std, with its pixels permuted."""
+
+    name: str
+    classes: int
+    train: Split
+    valid: Split
+    test: Split
+    mean: np.ndarray  # "c" in the units of x (0..255 for uint8)
+    std: np.ndarray  # "c"
+    pixels: np.ndarray | None = None  # "hwc": input pixel k is image pixel pixels[k]; None: as it is
+
+
+class Data(NamedTuple):
+    """A split on the device, padded to N examples so that one compiled program serves all tasks."""
+
+    x: Array  # "N h w c" uint8
+    y: Array  # "N" int32
+    task: Array  # "N" int32, the task of every example (several tasks in joint training)
+    n: Array  # int32[], the number of real examples
+    mean: Array  # "T c"
+    std: Array  # "T c"
+
+
+class Batch(NamedTuple):
+    """Network inputs. The examples of weight 0 pad the last, smaller batch."""
+
+    x: Array  # "b h w c" float32, normalised
+    y: Array  # "b" int32
+    task: Array  # "b" int32
+    weight: Array  # "b" float32, 1 or 0
+
+
+class Step(NamedTuple):
+    """Where training stands. Evaluation is progress 1 without a key."""
+
+    task: Array  # int32[]
+    progress: Array  # float32[], how far the epoch is, 0..1: sets s (eq. 3)
+    lr: Array  # float32[]
+    key: Array | None  # for dropout; None: no dropout
+    hyper: dict[str, Array]  # float32[] each: the numeric fields of config.approach
+
+
+class Out(NamedTuple):
+    """What a network returns; what nobody uses, the compiler prunes."""
+
+    logits: Array  # "b C", -inf beyond the classes of the task
+    features: Array  # "b d", the input of the head
+    gates: dict[str, Array]  # layer -> "units"; empty without gates
+
+
+class Network(NamedTuple):
+    """A network as pure functions; only hatjax.networks knows Flax.
+
+    Parameters are {"trunk": ..., "gates": {layer: "T units"}, "head": {"kernel": "T d C",
+    "bias": "T C"}}. Every function takes them whole or as one task's rows (networks.rows.take).
+    """
+
+    init: Callable[[Array], Tree]  # key -> params
+    apply: Callable[..., Out]  # (params, x, task, s=None, key=None) -> Out
+    gates: Callable[..., dict[str, Array]]  # (params, task, s) -> {layer: "units"}
+    axes: Tree  # like params["trunk"]: a tuple a parameter, the gate on each of its axes, or None
+    units: dict[str, int]  # layer -> gated units; empty without gates
+    classes: tuple[int, ...]  # of every task
+
+
+class Approach(NamedTuple):
+    """A way to learn a sequence of tasks, as pure functions.
+
+    `memory` is all that is remembered between tasks, one pytree of arrays; an empty past is zeros.
+    `loss` and `transform` see the rows of the current task only (networks.rows), unless `whole`.
+    """
+
+    init: Callable[[Array], tuple[Tree, Tree]]  # key -> params, memory
+    begin_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, task, key) -> params, memory
+    loss: Callable[..., tuple[Array, Out]]  # (params, memory, batch, step) -> loss, out
+    transform: optax.GradientTransformationExtraArgs  # update(..., memory=memory, step=step)
+    end_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, data, step) -> params, memory
+    predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
+    whole: bool = False  # the loss reads the heads of all tasks
+
+
+class Plateau(NamedTuple):
+    """The learning-rate schedule of the paper and the best parameters so far (hatjax.plateau)."""
+
+    lr: Array  # float32[]
+    best: Array  # float32[], the smallest validation loss
+    patience: Array  # int32[], epochs left without a better loss before lr falls
+    params: Tree  # those of the best loss
+    done: Array  # bool[]
+
+
+class State(NamedTuple):
+    """Everything that training a task changes."""
+
+    params: Tree
+    memory: Tree
+    optimizer: optax.OptState
+    plateau: Plateau
+    key: Array

@@ -1,0 +1,18 @@
+"""Strict JAX for all tests: no implicit rank promotion, and no test writes to the user's cache."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("data") and not os.environ.get("HATJAX_DATA"):
+            item.add_marker(pytest.mark.skip(reason="HATJAX_DATA names no folder of image sets"))
+        if item.get_closest_marker("slow") and not os.environ.get("HATJAX_SLOW"):
+            item.add_marker(pytest.mark.skip(reason="HATJAX_SLOW is not set"))

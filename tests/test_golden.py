@@ -1,0 +1,188 @@
+"""The numbers of the published code, repeated step by step with fidelity "code"."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hatjax import approaches, config, feed, networks, plateau, tasks, train
+from hatjax.tasks import holdout
+from hatjax.transforms import held
+from hatjax.types import Split, State, Task
+from tests.golden_layout import kernel_rows, to_torch, to_tree
+
+FOLDER = Path(os.environ.get("HATJAX_GOLDEN", Path(__file__).parent / "golden"))
+NETWORKS = {"mlp": "mlp", "mlp_hat": "mlp"}
+NOT_CASES = ("plateau", "tasks", "random")  # files of other kinds
+
+
+def cases() -> list[str]:
+    return sorted(p.stem for p in FOLDER.glob("*.npz") if p.stem not in NOT_CASES)
+
+
+class Case:
+    """One golden file: its data as tasks, its parameters as ours, its hyperparameters as a config."""
+
+    def __init__(self, name: str):
+        self.z = np.load(FOLDER / f"{name}.npz", allow_pickle=False)
+        self.meta = json.loads(str(self.z["meta"]))
+        self.approach = self.meta["approach"].replace("-", "_")
+        if self.approach not in approaches.APPROACHES:
+            pytest.skip(f"{name}: unknown approach {self.meta['approach']!r}")
+        if self.meta["network"] not in NETWORKS:
+            pytest.skip(f"{name}: unknown network {self.meta['network']!r}")
+        self.count = len(self.meta["classes"])
+        self.tasks = [self.task(t) for t in range(self.count)]
+        self.config = self.make_config()
+        image = self.tasks[0].train.x.shape[1:]
+        self.network = networks.make(self.config, image, tuple(self.meta["classes"]))
+        self.rows = kernel_rows(self.meta)
+
+    def task(self, t: int) -> Task:
+        x = self.z[f"x/{t}"].transpose(0, 2, 3, 1)
+        split = Split(x, self.z[f"y/{t}"])
+        c = x.shape[-1]
+        return Task(str(t), self.meta["classes"][t], split, split, split, np.zeros(c), np.ones(c))
+
+    def make_config(self):
+        h = self.meta["hyperparameters"]
+        c = config.make("mnist2", self.approach)
+        c.fidelity = "code"
+        c.lr, c.batch, c.eval_batch = h["lr"], h["batch"], h["batch"]
+        c.network.widths = tuple(v for k, v in self.meta["widths"].items() if k.startswith("fc"))
+        c.network.dropout_in = c.network.dropout = 0.0
+        ours = {"lamb": "c", "smax": "s_max", "thres_cosh": "cosh_max", "thres_emb": "e_max"}
+        for key, value in h.items():
+            if ours.get(key, key) in c.approach:
+                c.approach[ours.get(key, key)] = float(value)
+        return c
+
+    def close(self, key: str, got) -> None:
+        """max|got - want| <= tolerance max|want|, the tolerance of the kind of `key`."""
+        want, kind = self.z[key], key.split("/")[0]
+        assert np.shape(got) == want.shape, key
+        error = np.max(np.abs(np.asarray(got, np.float64) - want))
+        assert error <= self.meta["tolerance"][kind] * np.max(np.abs(want)), (key, error)
+
+    def close_params(self, prefix: str, params) -> None:
+        for name, got in to_torch(params, self.meta, self.rows).items():
+            key = f"{prefix}/{name}"
+            self.close(key if key in self.z else f"params/{prefix.split('/')[1]}/{name}", got)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_case(name):
+    case = Case(name)
+    c, z = case.config, case.z
+    approach = approaches.make(c, case.network)
+    hyper = train.hyperparameters(c)
+    params = to_tree({k[5:]: z[k] for k in z if k.startswith("init/")}, case.meta, case.rows)
+    expected = jax.eval_shape(approach.init, jax.random.key(0))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected[0])
+    memory = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), expected[1])
+
+    @jax.jit
+    def one_pass(state, data, order, t):
+        return train.run_steps(c, approach, state, data, order, t, jax.random.key(0), hyper)
+
+    for t in range(case.count):
+        length = feed.capacity(case.tasks, "train", c.batch)
+        data = feed.put(case.tasks, t, "train", length)
+        params, memory = approach.begin_task(params, memory, jnp.int32(t), jax.random.key(0))
+        own = train.rows_of(approach, params, t)
+        schedule = plateau.start(c.lr, c.lr_patience, params)
+        state = State(params, memory, approach.transform.init(own), schedule, jax.random.key(0))
+        for e in range(case.meta["epochs"]):
+            order = z[f"order/{t}/{e}"].astype(np.int32)
+            if e == 0:
+                alone = data._replace(n=jnp.int32(c.batch))  # a pass of one step
+                first = one_pass(state, alone, padded(order, length), t)
+                case.close_params(f"first/{t}", first[0].params)
+            state, losses, _ = one_pass(state, data, padded(order, length), t)
+            case.close(f"loss/{t}/{e}", losses[: len(z[f"loss/{t}/{e}"])])
+        case.close_params(f"params/{t}", state.params)
+        step = train.Step(jnp.int32(t), jnp.float32(1), jnp.float32(0), None, hyper)
+        params, memory = approach.end_task(state.params, state.memory, data, step)
+        case.close_params(f"end/{t}", params)
+        check_state(case, t, params, memory, hyper)
+        for u in range(t + 1):
+            data = feed.put(case.tasks, u, "test", length)
+            got = train.evaluate(c, approach, params, memory, data, u, hyper)
+            case.close(f"eval/{t}/{u}", [got["loss"], got["accuracy"]])
+            x = case.tasks[u].test.x[:6]
+            logits = approach.predict(params, memory, x, u, hyper)
+            case.close(f"logits/{t}/{u}", logits[:, : case.meta["classes"][u]])
+
+
+def padded(order: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(order, (0, length - len(order)))
+
+
+def check_state(case: Case, t: int, params, memory, hyper) -> None:
+    """What the approach remembers after task t."""
+    if case.approach == "hat":
+        gates = case.network.gates(params, t, hyper["s_max"])
+        for layer in case.meta["gates"]:
+            case.close(f"state/{t}/mask/{layer}", gates[layer])
+            case.close(f"state/{t}/mask_pre/{layer}", memory["past"][layer])
+        back = jax.tree.map(
+            lambda p, names: jnp.broadcast_to(1 - held(memory["past"], names, p.shape), p.shape),
+            params["trunk"],
+            case.network.axes,
+        )
+        for name, got in to_torch({"trunk": back}, case.meta, case.rows).items():
+            case.close(f"state/{t}/mask_back/{name}", got)
+
+
+def test_every_mlp_case_of_hat_and_sgd_is_here():
+    ours = {p.stem for p in (Path(__file__).parent / "golden").glob("*.npz")}
+    assert {"hat-mlp2", "hat-mlp3", "hat-mlp2-clip", "hat-mlp2-ragged", "sgd-mlp"} < ours
+
+
+@pytest.mark.parametrize("k", range(19))
+def test_schedule(k):
+    z = np.load(FOLDER / "plateau.npz") if (FOLDER / "plateau.npz").exists() else None
+    if z is None or f"loss/{k}" not in z:
+        pytest.skip("no such sequence in this folder")
+    with jax.enable_x64():  # some of the improvements are below float32
+        check_schedule(z, k)
+
+
+def check_schedule(z, k: int) -> None:
+    lr, factor, patience, least = z[f"hyper/{k}"]
+    state = plateau.start(lr, int(patience), jnp.int32(-1))  # the "parameters": the epoch
+    update = jax.jit(plateau.update)
+    rates = []
+    for epoch, loss in enumerate(z[f"loss/{k}"]):
+        if state.done:
+            break
+        rates.append(float(state.lr))
+        state = update(state, jnp.asarray(loss), jnp.int32(epoch), factor, int(patience), least)
+    np.testing.assert_allclose(rates, z[f"lr/{k}"], rtol=1e-5)
+    assert int(state.params) == z[f"best/{k}"]
+    assert bool(state.done) == bool(z[f"stopped/{k}"])
+
+
+def test_task_orders_and_permutations():
+    if not (FOLDER / "tasks.npz").exists():
+        pytest.skip("no tasks.npz in this folder")
+    z = np.load(FOLDER / "tasks.npz")
+    for k, seed in enumerate(z["seeds"]):
+        np.testing.assert_array_equal(holdout.order(10, seed), z["cifar/order"][k])
+        np.testing.assert_array_equal(holdout.order(8, seed), z["mixture/order"][k])
+        for n in (1000, 39209):
+            held = z[f"mixture/nvalid/{n}"][k]
+            assert held == int(0.15 * n)
+            places = holdout.order(n, seed)
+            np.testing.assert_array_equal(places[:20], z[f"mixture/valid/{n}"][k])
+            np.testing.assert_array_equal(places[held : held + 20], z[f"mixture/train/{n}"][k])
+    c = config.make("pmnist", "hat")
+    c.fidelity = "code"
+    for k, seed in enumerate(z["pmnist/seeds"]):
+        c.seed = int(seed)
+        got = tasks.permuted.permutations(c, 784)
+        np.testing.assert_array_equal(got, z["pmnist/perm"][k])
