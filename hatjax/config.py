@@ -92,6 +92,18 @@ def make(experiment: str, approach: str) -> ConfigDict:
     )
 
 
+def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
+    """The configuration of a file's argument "NAME,COUNT": an image set in so many tasks of a kind."""
+    name, _, count = arg.partition(",")
+    if not name or not count.isdigit():
+        raise InputError(f"argument {arg!r}: expected NAME,COUNT, as in hat_{kind}.py:mnist,5")
+    c = make("digits" if name == "digits" else "pmnist", approach)
+    c.experiment = f"{name}-{kind}{count}"
+    c.data.sets = (name,)
+    c.tasks.kind, c.tasks.count = kind, int(count)
+    return c
+
+
 # Field -> (what it may be, in words, and as a test). Fields not named here may be anything of their type.
 _positive = ("a number above 0", lambda v: v > 0)
 _share = ("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)

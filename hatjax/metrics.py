@@ -1,6 +1,10 @@
-"""What the accuracy matrix says. acc "T T": acc[t, u] is the accuracy on task u after task t."""
+"""What the accuracy matrix and the gates say. acc "T T": acc[t, u] is the accuracy on task u after task t."""
 
+import jax.numpy as jnp
 import numpy as np
+
+from hatjax.transforms import held
+from hatjax.types import Network, Tree
 
 
 def average_accuracy(acc: np.ndarray) -> float:
@@ -27,3 +31,17 @@ def forgetting(acc: np.ndarray) -> float:
     seen = np.tril(np.ones(acc.shape, bool))
     best = np.max(np.where(seen, acc, -np.inf)[:-1], axis=0)
     return float(np.mean((best - acc[-1])[:-1]))
+
+
+def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str, float]]:
+    """The share of each gated layer that the tasks so far use; empty without gates.
+
+    "units": mean of a^{<=t}. "weights": mean over the layer's kernel of min(a^{<=t}_i, a^{<=t}_j),
+    what eq. 2 withholds from later tasks.
+    """
+    used = {}
+    for layer, past in memory.get("past", {}).items():
+        kernel, axes = params["trunk"][layer]["kernel"], network.axes[layer]["kernel"]
+        weights = jnp.broadcast_to(held(memory["past"], axes, kernel.shape), kernel.shape)
+        used[layer] = {"units": float(past.mean()), "weights": float(weights.mean())}
+    return used

@@ -98,6 +98,17 @@ def wrap(
     return Network(init, apply, apply_gates, axes, trunk.units if gated else {}, classes)
 
 
+def count(network: Network) -> dict[str, int]:
+    """The number of parameters of each part; what pads heads to the most classes is not counted."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    d, total = shapes["head"]["kernel"].shape[1], len(network.classes)
+    return {
+        "trunk": sum(p.size for p in jax.tree.leaves(shapes["trunk"])),
+        "gates": total * sum(network.units.values()),
+        "heads": (d + 1) * sum(network.classes),
+    }
+
+
 def declared_axes(boxed: Tree, units: dict[str, int]) -> Tree:
     """The gate names on the axes of every trunk parameter, or TypeError naming the first without."""
 

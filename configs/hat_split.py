@@ -1,0 +1,10 @@
+"""HAT on any image set of the data root, split into tasks by class: hat_split.py:NAME,COUNT.
+
+    python -m hatjax.main --config configs/hat_split.py:mnist,5
+"""
+
+from hatjax import config
+
+
+def get_config(arg: str = "digits,5"):
+    return config.of_set(arg, "split", "hat")

@@ -1,0 +1,94 @@
+"""What a person sees of a run: a live line on a terminal, plain lines in a log."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hatjax import metrics
+from hatjax.types import Task
+
+SHOWN = 12  # so many tasks fit a printed matrix
+
+
+class Reporter:
+    """Prints the course of a run. On a terminal the current epoch is a line that renews itself."""
+
+    def __init__(self, tasks: Sequence[Task], epochs: int, file=None):
+        self.tasks, self.epochs = tasks, epochs
+        self.console = Console(file=file, highlight=False, soft_wrap=True)
+        self.began = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TextColumn("at most"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+            transient=True,
+        )
+        self.total = self.bar.add_task("compiling ...", total=len(tasks) * epochs)
+
+    def __enter__(self) -> "Reporter":
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.stop()
+
+    def epoch(self, row: dict) -> None:
+        """After an epoch; `row` is its line of metrics.jsonl."""
+        done = row["task"] * self.epochs + row["epoch"] + 1
+        steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
+        line = (
+            f"task {row['task'] + 1}/{len(self.tasks)}  epoch {row['epoch'] + 1}/{self.epochs}  {steep}"
+            f"loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
+            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}"
+        )
+        if self.console.is_terminal:
+            self.bar.update(self.total, description=line, completed=done)
+        else:
+            spent = time.monotonic() - self.began
+            left = spent / done * (len(self.tasks) * self.epochs - done)
+            self.console.print(f"{line}  at most {left:.0f} s left")
+
+    def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
+        """After task t; acc "t+1" are the test accuracies on the tasks so far."""
+        self.bar.update(self.total, completed=(t + 1) * self.epochs)
+        before = f", on all before {acc[:-1].mean():.1%}" if t else ""
+        self.console.print(
+            f"task {t + 1}/{len(self.tasks)} {self.tasks[t].name}: test accuracy {acc[-1]:.1%}{before} "
+            f"({epochs} epochs, {seconds:.1f} s)"
+        )
+
+
+def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path) -> str:
+    """The results of a run: accuracy matrix "T T", its metrics, capacity used, where they lie."""
+    lines = [""]
+    if len(acc) <= SHOWN:
+        lines += ["accuracy (%) on each task (column) after learning each task (row)"]
+        for t, row in enumerate(acc):
+            cells = "".join(f"{100 * a:6.1f}" for a in row[: t + 1])
+            lines += [f"{t + 1:4d}{cells}"]
+    else:
+        lines += [f"accuracy (%) on each of the {len(acc)} tasks after the last"]
+        lines += [
+            "    " + "".join(f"{100 * a:6.1f}" for a in acc[-1][i : i + SHOWN])
+            for i in range(0, len(acc), SHOWN)
+        ]
+    lines += [
+        "",
+        f"average accuracy  {metrics.average_accuracy(acc):8.2%}",
+        f"backward transfer {metrics.backward_transfer(acc):+8.2%}",
+        f"forgetting        {metrics.forgetting(acc):8.2%}",
+    ]
+    if capacity:
+        lines += ["", "capacity used" + "".join(f"{layer:>8}" for layer in capacity)]
+        for kind in ("units", "weights"):
+            shares = "".join(f"{used[kind]:8.1%}" for used in capacity.values())
+            lines += [f"  {kind:11}{shares}"]
+    return "\n".join([*lines, "", f"results in {where}"])

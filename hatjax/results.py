@@ -1,0 +1,228 @@
+"""The results of a run on disk, and the trained model read back from there.
+
+A workdir holds
+    config.json     the resolved configuration
+    tasks.npz       what prediction needs of the tasks: names, classes, normalisation, pixel orders
+    metrics.jsonl   a line for every epoch
+    accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t, 0 for u > t
+    loss.npy        "T T": likewise the loss
+    accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
+    model/          parameters and memory after the last finished task, saved with orbax
+    done            there once all tasks are finished
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from hatjax import approaches, networks, train
+from hatjax import config as configs
+from hatjax.errors import InputError
+from hatjax.types import Approach, Array, Network, Task, Tree
+
+
+class Model(NamedTuple):
+    """A trained network with what it takes to use it."""
+
+    config: ConfigDict
+    names: tuple[str, ...]  # of the tasks
+    network: Network
+    approach: Approach
+    params: Tree
+    memory: Tree
+    mean: np.ndarray  # "T c"
+    std: np.ndarray  # "T c"
+    pixels: np.ndarray | None  # "T hwc"
+
+
+def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
+    """Make `where` ready for the results of `config`.
+
+    Raises InputError if it cannot be written, or holds something else than an unfinished run of the
+    same configuration, which is begun anew. `overwrite` removes whatever run is there.
+    """
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"workdir {where} cannot be written ({error.strerror}): choose another with --workdir=DIR"
+        ) from error
+    there = [p.name for p in where.iterdir()]
+    if there and not (where / "config.json").exists():
+        raise InputError(
+            f"workdir {where} holds files that are not a run of hatjax ({', '.join(there[:3])}): "
+            "choose another with --workdir=DIR"
+        )
+    if there and not overwrite:
+        differing = differences(read_config(where), config)
+        if differing:
+            raise InputError(
+                f"workdir {where} holds a run of another configuration ({'; '.join(differing)}): choose "
+                "another with --workdir=DIR, or begin anew in it with --overwrite"
+            )
+    for name in ("done", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
+        (where / name).unlink(missing_ok=True)
+    shutil.rmtree(where / "model", ignore_errors=True)
+    write_text(where / "config.json", configs.to_json(config))
+
+
+def finished(where: Path, config: ConfigDict) -> bool:
+    """Whether `where` holds the finished run of this very configuration."""
+    if not (where / "done").exists():
+        return False
+    return not differences(read_config(where), config)
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """The fields in which two configurations differ, as "path: old value, now new value"."""
+    a, b = configs.fields(old), configs.fields(new)
+    return [
+        f"config.{k}: {a.get(k, 'absent')}, now {b.get(k, 'absent')}"
+        for k in sorted(a.keys() | b.keys())
+        if a.get(k) != b.get(k)
+    ]
+
+
+def read_config(where: Path) -> ConfigDict:
+    """The configuration of the run in `where`; InputError if there is none or it is damaged."""
+    path = where / "config.json"
+    try:
+        return configs.from_json(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{where} holds no run of hatjax: there is no {path.name} in it; give the workdir of a run"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): remove {where} and run again"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file all at once: after a crash there is the old one or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Save an array as .npy, all at once."""
+    part = path.with_name(f".{path.name}.part.npy")
+    np.save(part, array, allow_pickle=False)
+    os.replace(part, path)
+
+
+def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
+    """Save what prediction needs of the tasks."""
+    arrays = {
+        "names": np.array([task.name for task in tasks]),
+        "classes": np.array([task.classes for task in tasks]),
+        "image": np.array(tasks[0].train.x.shape[1:]),
+        "mean": np.stack([task.mean for task in tasks]),
+        "std": np.stack([task.std for task in tasks]),
+    }
+    if tasks[0].pixels is not None:
+        arrays["pixels"] = np.stack([task.pixels for task in tasks]).astype(np.int32)
+    part = where / ".tasks.part.npz"
+    np.savez(part, **arrays)
+    os.replace(part, where / "tasks.npz")
+
+
+def append(where: Path, row: dict) -> None:
+    """Add a line to metrics.jsonl."""
+    with open(where / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
+    """Save the matrices "T T" and the model as they are after a task."""
+    write_array(where / "accuracy.npy", acc)
+    write_array(where / "loss.npy", loss)
+    write_text(
+        where / "accuracy.txt",
+        "".join(" ".join(f"{a:.4f}" for a in row) + "\n" for row in acc),
+    )
+    model = where / "model"
+    with _checkpointer() as checkpointer:
+        checkpointer.save(
+            model.absolute(), {"params": params, "memory": memory}, force=model.exists()
+        )
+
+
+def _checkpointer():
+    import orbax.checkpoint  # here, since it takes a second to import
+
+    logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every save
+    return orbax.checkpoint.StandardCheckpointer()
+
+
+def load(where: str | Path) -> Model:
+    """The trained model of the run in a workdir.
+
+    Raises InputError if there is no run, no finished task yet, or a damaged file.
+    """
+    where = Path(where)
+    config = read_config(where)
+    if not (where / "model").exists():
+        raise InputError(f"{where} has no model yet: the run has not finished its first task")
+    try:
+        with np.load(where / "tasks.npz", allow_pickle=False) as file:
+            tasks = {k: file[k] for k in file}
+        classes = tuple(int(n) for n in tasks["classes"])
+        network = networks.make(config, tuple(int(n) for n in tasks["image"]), classes)
+        approach = approaches.make(config, network)
+        shapes = jax.eval_shape(approach.init, jax.random.key(0))
+        with _checkpointer() as checkpointer:
+            saved = checkpointer.restore(
+                (where / "model").absolute(), dict(zip(("params", "memory"), shapes, strict=True))
+            )
+    except Exception as error:  # orbax and numpy raise many kinds for a damaged file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"{where} cannot be loaded ({reason[0]}): run it again with --overwrite"
+        ) from error
+    return Model(
+        config,
+        tuple(str(name) for name in tasks["names"]),
+        network,
+        approach,
+        saved["params"],
+        saved["memory"],
+        tasks["mean"],
+        tasks["std"],
+        tasks.get("pixels"),
+    )
+
+
+def predict(model: Model, x: np.ndarray, task: int) -> Array:
+    """Logits "n classes" of `task` (counted from 0) for raw images "n h w c" (or "n h w" if grey).
+
+    The images are as in the data set (uint8, 0..255); normalisation and pixel order are applied
+    here. Raises InputError for a task or image shape that the model does not have.
+    """
+    if not 0 <= task < len(model.names):
+        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
+    x = np.asarray(x)
+    x = x if x.ndim == 4 else x[..., None]
+    if model.pixels is not None:
+        if x[0].size != model.pixels.shape[1]:
+            raise InputError(
+                f"images of shape {x.shape[1:]}: the model was trained on {model.pixels.shape[1]} numbers"
+            )
+        x = x.reshape(len(x), -1)[:, model.pixels[task]].reshape(x.shape)
+    inputs = (jnp.asarray(x, jnp.float32) - model.mean[task]) / model.std[task]
+    hyper = train.hyperparameters(model.config)
+    logits = model.approach.predict(model.params, model.memory, inputs, task, hyper)
+    return logits[:, : model.network.classes[task]]
