@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from hatjax.types import Array, Tree
 
@@ -50,8 +51,11 @@ def protect(axes: Tree) -> Transform:
     """
 
     def update(updates, params, memory, step):
+        # Tied to the step, the gates look new to the compiler in every one. Else it would compute all
+        # masks once before the loop and keep them, a second set of weights to read at each step.
+        past, _ = lax.optimization_barrier((memory["past"], step.progress))
         free = jax.tree.map(
-            lambda g, names: g * (1 - held(memory["past"], names, g.shape)), updates["trunk"], axes
+            lambda g, names: g * (1 - held(past, names, g.shape)), updates["trunk"], axes
         )
         return updates | {"trunk": free}
 
@@ -82,14 +86,32 @@ def anneal(progress: Array, s_max: Array) -> Array:
     return 1 / s_max + (s_max - 1 / s_max) * progress
 
 
-def clip() -> Transform:
-    """The global norm of the updates at most step.hyper["clip"]."""
+def clip(*before: Transform) -> Transform:
+    """The transforms `before`, then g min(1, limit / |g|): a global norm of at most hyper["clip"].
+
+    They are evaluated twice, for the norm and for the result: being element-wise, they fuse into
+    both, while a masked copy of every gradient would have to go through memory.
+    """
+    first = optax.chain(optax.identity(), *before)
 
     def update(updates, params, memory, step):
-        limit = optax.clip_by_global_norm(step.hyper["clip"])
-        return limit.update(updates, limit.init(params))[0]
+        def changed() -> Tree:
+            return first.update(
+                updates, first.init(params), params, memory=memory, step=step
+            )[0]
+
+        norm = global_norm(changed())
+        scale = jnp.minimum(1, step.hyper["clip"] / jnp.maximum(norm, 1e-30))
+        return jax.tree.map(lambda g: g * scale, changed())
 
     return stateless(update)
+
+
+def global_norm(tree: Tree) -> Array:
+    """The Euclidean norm of all numbers of a tree."""
+    # Summed by rows first: the compiler then fuses what makes the rows into the sum.
+    rows = [jnp.sum(jnp.square(x), axis=-1) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(jnp.sum(r) for r in rows))
 
 
 def descend() -> Transform:

@@ -58,9 +58,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return network.apply(params, x, task, hyper["s_max"]).logits
 
     transform = optax.chain(
-        transforms.protect(network.axes),
-        transforms.compensate(),
-        transforms.clip(),
+        transforms.clip(transforms.protect(network.axes), transforms.compensate()),
         transforms.descend(),
         transforms.keep_embeddings(),
     )
