@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hatjax.transforms import held
+from hatjax.transforms import free
 from hatjax.types import Network, Tree
 
 
@@ -42,6 +42,6 @@ def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str
     used = {}
     for layer, past in memory.get("past", {}).items():
         kernel, axes = params["trunk"][layer]["kernel"], network.axes[layer]["kernel"]
-        weights = jnp.broadcast_to(held(memory["past"], axes, kernel.shape), kernel.shape)
-        used[layer] = {"units": float(past.mean()), "weights": float(weights.mean())}
+        left = jnp.broadcast_to(free(memory["past"], axes, kernel.shape), kernel.shape)
+        used[layer] = {"units": float(past.mean()), "weights": 1 - float(left.mean())}
     return used

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hatjax.types import Array, Tree
+from hatjax.types import Array, Step, Tree
 
 Transform = optax.GradientTransformationExtraArgs
 
@@ -34,14 +34,15 @@ def on_axis(gate: Array, axis: int, shape: tuple[int, ...]) -> Array:
     return along.reshape([-1 if i == axis else 1 for i in range(len(shape))])
 
 
-def held(past: dict[str, Array], axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Array:
-    """How much of a weight the past holds: min(a^{<=t}_i, a^{<=t}_j) over the gates on its axes.
+def free(past: dict[str, Array], axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Array:
+    """How free the past leaves a weight: 1 - min(a^{<=t}_i, a^{<=t}_j) over the gates on its axes.
 
     A weight between two units is held as far as both are (eq. 2); a bias or first-layer weight has
-    one gate. Returns an array that broadcasts to `shape`, so that the mask is never stored.
+    one gate. Returns an array that broadcasts to `shape`, so that the mask need not be stored. It is
+    computed as max(1 - a_i, 1 - a_j), the same number with the subtractions on vectors.
     """
-    gates = [on_axis(past[g], i, shape) for i, g in enumerate(axes) if g is not None]
-    return functools.reduce(jnp.minimum, gates)
+    gates = [on_axis(1 - past[g], i, shape) for i, g in enumerate(axes) if g is not None]
+    return functools.reduce(jnp.maximum, gates)
 
 
 def protect(axes: Tree) -> Transform:
@@ -54,10 +55,10 @@ def protect(axes: Tree) -> Transform:
         # Tied to the step, the gates look new to the compiler in every one. Else it would compute all
         # masks once before the loop and keep them, a second set of weights to read at each step.
         past, _ = lax.optimization_barrier((memory["past"], step.progress))
-        free = jax.tree.map(
-            lambda g, names: g * (1 - held(past, names, g.shape)), updates["trunk"], axes
+        trunk = jax.tree.map(
+            lambda g, names: g * free(past, names, g.shape), updates["trunk"], axes
         )
-        return updates | {"trunk": free}
+        return updates | {"trunk": trunk}
 
     return stateless(update)
 
@@ -95,14 +96,15 @@ def clip(*before: Transform) -> Transform:
     first = optax.chain(optax.identity(), *before)
 
     def update(updates, params, memory, step):
-        def changed() -> Tree:
-            return first.update(
-                updates, first.init(params), params, memory=memory, step=step
-            )[0]
+        def changed(step: Step) -> Tree:
+            state = first.init(params)
+            return first.update(updates, state, params, memory=memory, step=step)[0]
 
-        norm = global_norm(changed())
+        norm = global_norm(changed(step))
+        # Tied to the norm, the second evaluation is not merged with the first.
+        later, norm = lax.optimization_barrier((step.progress, norm))
         scale = jnp.minimum(1, step.hyper["clip"] / jnp.maximum(norm, 1e-30))
-        return jax.tree.map(lambda g: g * scale, changed())
+        return jax.tree.map(lambda g: g * scale, changed(step._replace(progress=later)))
 
     return stateless(update)
 

@@ -11,7 +11,7 @@ import pytest
 
 from hatjax import approaches, config, feed, networks, plateau, tasks, train
 from hatjax.tasks import holdout
-from hatjax.transforms import held
+from hatjax.transforms import free
 from hatjax.types import Split, State, Task
 from tests.golden_layout import kernel_rows, to_torch, to_tree
 
@@ -130,7 +130,7 @@ def check_state(case: Case, t: int, params, memory, hyper) -> None:
             case.close(f"state/{t}/mask/{layer}", gates[layer])
             case.close(f"state/{t}/mask_pre/{layer}", memory["past"][layer])
         back = jax.tree.map(
-            lambda p, names: jnp.broadcast_to(1 - held(memory["past"], names, p.shape), p.shape),
+            lambda p, names: jnp.broadcast_to(free(memory["past"], names, p.shape), p.shape),
             params["trunk"],
             case.network.axes,
         )
