@@ -2,8 +2,8 @@
 
     python -m hatjax.benchmark --widths=2000,2000 --batch=64
 
-Prints the milliseconds a step of both, and the median ratio of interleaved pairs: on a noisy machine the
-ratio within a pair is what can be trusted.
+Prints the milliseconds a step of both, and the median ratio of interleaved pairs: on a noisy machine
+the ratio within a pair is what can be trusted.
 """
 
 import time
@@ -45,9 +45,7 @@ def one_pass(approach: str) -> Callable[[], None]:
     state = program.begin(*program.init(key), 1, key, hyper)
     order = jax.jit(feed.shuffle)(key, data)
     steps = jax.jit(
-        lambda state, data, order: train.run_steps(
-            c, method, state, data, order, 1, key, hyper
-        )[0],
+        lambda state, data, order: train.run_steps(c, method, state, data, order, 1, key, hyper)[0],
         donate_argnums=0,
     )
     box = [state]

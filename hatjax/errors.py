@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Iterable
 
 
-class InputError(ValueError):
-    """What was given cannot be used. The message names it, says what was expected and what to do."""
+class InputError(Exception):
+    """What was given cannot be used. The message names it, what was expected and what to do."""
 
 
 class Diverged(RuntimeError):
@@ -13,7 +13,7 @@ class Diverged(RuntimeError):
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a table: lists the known ones and points at the nearest."""
+    """The error for a name that is not in a table: lists the known and points at the nearest."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -52,7 +52,7 @@ def trips(data: Data, size: int) -> Array:
 
 
 def batch(data: Data, order: Array | None, i: Array, size: int) -> Batch:
-    """Batch i of `size` examples in `order` "N" (None: as stored), normalised, padding of weight 0."""
+    """Batch i of `size` examples in `order` "N" (None: as stored), normalised and weighted."""
     place = i * size + jnp.arange(size, dtype=jnp.int32)
     index = jnp.minimum(place, len(data.y) - 1)
     index = index if order is None else order[index]

@@ -1,4 +1,7 @@
-"""What the accuracy matrix and the gates say. acc "T T": acc[t, u] is the accuracy on task u after task t."""
+"""What the accuracy matrix and the gates say.
+
+acc is "T T": acc[t, u] is the accuracy on task u after task t.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +26,8 @@ def backward_transfer(acc: np.ndarray) -> float:
 def forgetting(acc: np.ndarray) -> float:
     """Mean fall from the best accuracy before the last task.
 
-    mean_{u<T-1} max_{u<=t<T-1} acc[t, u] - acc[T-1, u]; 0 for one task. Chaudhry et al., "Riemannian
-    walk for incremental learning", ECCV 2018.
+    mean_{u<T-1} max_{u<=t<T-1} acc[t, u] - acc[T-1, u]; 0 for one task. Chaudhry et al.,
+    "Riemannian walk for incremental learning", ECCV 2018.
     """
     if len(acc) == 1:
         return 0.0

@@ -45,8 +45,8 @@ class Reporter:
         done = row["task"] * self.epochs + row["epoch"] + 1
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
         line = (
-            f"task {row['task'] + 1}/{len(self.tasks)}  epoch {row['epoch'] + 1}/{self.epochs}  {steep}"
-            f"loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
+            f"task {row['task'] + 1}/{len(self.tasks)}  epoch {row['epoch'] + 1}/{self.epochs}  "
+            f"{steep}loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
             f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}"
         )
         if self.console.is_terminal:
@@ -61,8 +61,8 @@ class Reporter:
         self.bar.update(self.total, completed=(t + 1) * self.epochs)
         before = f", on all before {acc[:-1].mean():.1%}" if t else ""
         self.console.print(
-            f"task {t + 1}/{len(self.tasks)} {self.tasks[t].name}: test accuracy {acc[-1]:.1%}{before} "
-            f"({epochs} epochs, {seconds:.1f} s)"
+            f"task {t + 1}/{len(self.tasks)} {self.tasks[t].name}: test accuracy {acc[-1]:.1%}"
+            f"{before} ({epochs} epochs, {seconds:.1f} s)"
         )
 
 

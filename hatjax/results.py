@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -57,7 +56,8 @@ def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> No
             pass
     except OSError as error:
         raise InputError(
-            f"workdir {where} cannot be written ({error.strerror}): choose another with --workdir=DIR"
+            f"workdir {where} cannot be written ({error.strerror}): choose another with "
+            "--workdir=DIR"
         ) from error
     there = [p.name for p in where.iterdir()]
     if there and not (where / "config.json").exists():
@@ -69,8 +69,8 @@ def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> No
         differing = differences(read_config(where), config)
         if differing:
             raise InputError(
-                f"workdir {where} holds a run of another configuration ({'; '.join(differing)}): choose "
-                "another with --workdir=DIR, or begin anew in it with --overwrite"
+                f"workdir {where} holds a run of another configuration ({'; '.join(differing)}): "
+                "choose another with --workdir=DIR, or begin anew in it with --overwrite"
             )
     for name in ("done", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
         (where / name).unlink(missing_ok=True)
@@ -102,12 +102,10 @@ def read_config(where: Path) -> ConfigDict:
         return configs.from_json(path.read_text())
     except FileNotFoundError as error:
         raise InputError(
-            f"{where} holds no run of hatjax: there is no {path.name} in it; give the workdir of a run"
+            f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}): remove {where} and run again"
-        ) from error
+        raise InputError(f"{path} is damaged ({error}): remove {where} and run again") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -219,10 +217,11 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
     if model.pixels is not None:
         if x[0].size != model.pixels.shape[1]:
             raise InputError(
-                f"images of shape {x.shape[1:]}: the model was trained on {model.pixels.shape[1]} numbers"
+                f"images of shape {x.shape[1:]}: the model was trained on {model.pixels.shape[1]} "
+                "numbers an image"
             )
         x = x.reshape(len(x), -1)[:, model.pixels[task]].reshape(x.shape)
-    inputs = (jnp.asarray(x, jnp.float32) - model.mean[task]) / model.std[task]
+    inputs = (x.astype(np.float32) - model.mean[task]) / model.std[task]
     hyper = train.hyperparameters(model.config)
     logits = model.approach.predict(model.params, model.memory, inputs, task, hyper)
     return logits[:, : model.network.classes[task]]

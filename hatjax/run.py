@@ -1,4 +1,4 @@
-"""A whole experiment, top to bottom: learn the tasks one after the other, evaluate, keep the results."""
+"""A whole experiment, top to bottom: learn the tasks in turn, evaluate, keep the results."""
 
 import math
 import time
@@ -26,7 +26,10 @@ def prepare(config: ConfigDict) -> tuple[list[Task], Network]:
 def describe(config: ConfigDict) -> str:
     """What a run would do: configuration, tasks and parameter counts."""
     sequence, network = prepare(config)
-    lines = [configs.to_json(config), f"{len(sequence)} tasks of {sequence[0].train.x.shape[1:]} images"]
+    lines = [
+        configs.to_json(config),
+        f"{len(sequence)} tasks of {sequence[0].train.x.shape[1:]} images",
+    ]
     lines += [
         f"  {t + 1:3d}  {task.name:24} {task.classes:3d} classes  {len(task.train.y):6d} train  "
         f"{len(task.valid.y):6d} valid  {len(task.test.y):6d} test"
@@ -101,8 +104,8 @@ def epoch_row(config: ConfigDict, t: int, epoch: int, n: int, scores: dict) -> d
     if len(bad) or not np.isfinite(scores["valid_loss"]):
         step = f"step {bad[0] + 1} of {batches}" if len(bad) else "its validation"
         raise Diverged(
-            f"the loss is not a finite number in task {t + 1}, epoch {epoch + 1}, {step}: try a smaller "
-            f"--config.lr (now {config.lr}) or --config.approach.clip (now {config.approach.clip})"
+            f"the loss is not a finite number in task {t + 1}, epoch {epoch + 1}, {step}: try a "
+            f"smaller --config.lr (now {config.lr}) or --config.approach.clip (now {config.approach.clip})"
         )
     row = {"task": t, "epoch": epoch, "train_loss": float(losses.mean())}
     if "s_max" in config.approach:

@@ -96,7 +96,7 @@ def rows_of(approach: Approach, params: Tree, task: Array) -> Tree:
 def train_step(
     approach: Approach, own: Tree, memory: Tree, optimizer: optax.OptState, batch: Batch, step: Step
 ) -> tuple[Tree, optax.OptState, Array, Out]:
-    """One step of gradient descent on a batch: the new parameters and optimizer state, loss, out."""
+    """One gradient step on a batch: the new parameters and optimizer state, the loss, the output."""
     gradient = jax.value_and_grad(approach.loss, has_aux=True)
     (loss, out), grads = gradient(own, memory, batch, step)
     updates, optimizer = approach.transform.update(
@@ -115,7 +115,7 @@ def run_steps(
     key: Array,
     hyper: Hyper,
 ) -> tuple[State, Array, Array]:
-    """One pass over `data` in `order` "N": the state after it, the losses "B" (padded), accuracy."""
+    """One pass over `data` in `order` "N": the state after it, losses "B" (padded), accuracy."""
     count = feed.trips(data, config.batch)
     most = -(-len(data.y) // config.batch)
 
@@ -144,7 +144,7 @@ def run_steps(
 def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
     """How far the epoch is at batch i = 0..B-1: (b-1)/(B-1) (eq. 3); 1 if there is one batch.
 
-    The published code takes the share of the examples seen before the batch, and so never gets to 1.
+    The published code takes the share of the examples seen before the batch, and never gets to 1.
     """
     if config.fidelity == "code":
         return i * config.batch / n

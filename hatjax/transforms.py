@@ -1,7 +1,7 @@
 """HAT's changes to the gradient, one Optax transform per equation.
 
-Stated once, the order of a HAT step: protect the past, compensate the gates, clip, descend, keep the
-embeddings in range. What changes from step to step reaches a transform as the extra arguments
+Stated once, the order of a HAT step: protect the past, compensate the gates, clip, descend, keep
+the embeddings in range. What changes from step to step reaches a transform as the extra arguments
 `memory` (of the approach) and `step` (types.Step). Updates are shaped like the parameters:
 {"trunk", "gates", "head"}.
 """
@@ -38,8 +38,8 @@ def free(past: dict[str, Array], axes: tuple[str | None, ...], shape: tuple[int,
     """How free the past leaves a weight: 1 - min(a^{<=t}_i, a^{<=t}_j) over the gates on its axes.
 
     A weight between two units is held as far as both are (eq. 2); a bias or first-layer weight has
-    one gate. Returns an array that broadcasts to `shape`, so that the mask need not be stored. It is
-    computed as max(1 - a_i, 1 - a_j), the same number with the subtractions on vectors.
+    one gate. Returns an array that broadcasts to `shape`, so that the mask need not be stored,
+    computed as max(1 - a_i, 1 - a_j): the same number, with the subtractions on vectors.
     """
     gates = [on_axis(1 - past[g], i, shape) for i, g in enumerate(axes) if g is not None]
     return functools.reduce(jnp.maximum, gates)
@@ -52,8 +52,8 @@ def protect(axes: Tree) -> Transform:
     """
 
     def update(updates, params, memory, step):
-        # Tied to the step, the gates look new to the compiler in every one. Else it would compute all
-        # masks once before the loop and keep them, a second set of weights to read at each step.
+        # Tied to the step, the gates look new to the compiler in every one. Else it would compute
+        # all masks before the loop and keep them, a second set of weights to read at each step.
         past, _ = lax.optimization_barrier((memory["past"], step.progress))
         trunk = jax.tree.map(
             lambda g, names: g * free(past, names, g.shape), updates["trunk"], axes

@@ -1,7 +1,6 @@
 """The vocabulary: what every part of hatjax takes and gives, as plain named tuples.
 
-Shapes are written as in "b d": b batch, h w c image, n examples of a split, N examples with padding,
-T tasks, C classes of the largest task, d features. Letters of the paper: t task, l layer, s, a, e.
+Shapes are written as in "b d": b batch, h w c image, n examples of a split, N with padding, T tasks, C classes of the largest task, d features. Letters of the paper: t task, l layer, s, a, e.
 """
 
 from collections.abc import Callable
@@ -32,7 +31,7 @@ class Task(NamedTuple):
     test: Split
     mean: np.ndarray  # "c" in the units of x (0..255 for uint8)
     std: np.ndarray  # "c"
-    pixels: np.ndarray | None = None  # "hwc": input pixel k is image pixel pixels[k]; None: as it is
+    pixels: np.ndarray | None = None  # "hwc": input k is image pixel pixels[k]; None: as it is
 
 
 class Data(NamedTuple):

@@ -25,7 +25,7 @@ def cases() -> list[str]:
 
 
 class Case:
-    """One golden file: its data as tasks, its parameters as ours, its hyperparameters as a config."""
+    """One golden file: its data as tasks, its parameters as ours, its numbers as a config."""
 
     def __init__(self, name: str):
         self.z = np.load(FOLDER / f"{name}.npz", allow_pickle=False)

@@ -1,7 +1,8 @@
 """Hard Attention to the Task (Serra, Suris, Miron and Karatzoglou, ICML 2018).
 
-Every unit's output is multiplied by a gate a = sigmoid(s e), e learned for each task. Weights between
-units that earlier tasks use get no gradient, and a regulariser keeps the use of free units low.
+Every unit's output is multiplied by a gate a = sigmoid(s e), e learned for each task. Weights
+between units that earlier tasks use get no gradient, and a regulariser keeps the use of free units
+low.
 """
 
 import jax

@@ -110,7 +110,7 @@ def count(network: Network) -> dict[str, int]:
 
 
 def declared_axes(boxed: Tree, units: dict[str, int]) -> Tree:
-    """The gate names on the axes of every trunk parameter, or TypeError naming the first without."""
+    """The gate names on the axes of every trunk parameter; TypeError names the first without."""
 
     def read(path, leaf) -> tuple[str | None, ...]:
         if not isinstance(leaf, Gated):

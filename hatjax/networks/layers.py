@@ -35,7 +35,7 @@ class Gated(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
 
 
 def uniform(fan_in: int) -> Callable:
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the initial weights and biases of the published networks."""
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), how the published networks start all parameters."""
     bound = 1 / math.sqrt(fan_in)
     return lambda key, shape, *_: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
@@ -46,7 +46,7 @@ def gated(init: Callable, *axes: str | None) -> Callable:
 
 
 class Dense(nn.Module):
-    """x W + b, "b i" -> "b units". `source` is the gate on the inputs, `gate` that on the outputs."""
+    """x W + b, "b i" -> "b units"; `source` is the gate on the inputs, `gate` on the outputs."""
 
     units: int
     gate: str
