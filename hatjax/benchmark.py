@@ -2,8 +2,8 @@
 
     python -m hatjax.benchmark --widths=2000,2000 --batch=64
 
-Prints the milliseconds a step of both, and the median ratio of interleaved pairs: on a noisy machine
-the ratio within a pair is what can be trusted.
+Prints the milliseconds a step of both, and the median ratio of interleaved pairs: on a noisy
+machine the ratio within a pair is what can be trusted.
 """
 
 import time

@@ -105,7 +105,8 @@ def epoch_row(config: ConfigDict, t: int, epoch: int, n: int, scores: dict) -> d
         step = f"step {bad[0] + 1} of {batches}" if len(bad) else "its validation"
         raise Diverged(
             f"the loss is not a finite number in task {t + 1}, epoch {epoch + 1}, {step}: try a "
-            f"smaller --config.lr (now {config.lr}) or --config.approach.clip (now {config.approach.clip})"
+            f"smaller --config.lr (now {config.lr}) or --config.approach.clip "
+            f"(now {config.approach.clip})"
         )
     row = {"task": t, "epoch": epoch, "train_loss": float(losses.mean())}
     if "s_max" in config.approach:

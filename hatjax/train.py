@@ -96,7 +96,7 @@ def rows_of(approach: Approach, params: Tree, task: Array) -> Tree:
 def train_step(
     approach: Approach, own: Tree, memory: Tree, optimizer: optax.OptState, batch: Batch, step: Step
 ) -> tuple[Tree, optax.OptState, Array, Out]:
-    """One gradient step on a batch: the new parameters and optimizer state, the loss, the output."""
+    """One gradient step on a batch: new parameters and optimizer state, the loss, the output."""
     gradient = jax.value_and_grad(approach.loss, has_aux=True)
     (loss, out), grads = gradient(own, memory, batch, step)
     updates, optimizer = approach.transform.update(

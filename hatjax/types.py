@@ -1,6 +1,7 @@
 """The vocabulary: what every part of hatjax takes and gives, as plain named tuples.
 
-Shapes are written as in "b d": b batch, h w c image, n examples of a split, N with padding, T tasks, C classes of the largest task, d features. Letters of the paper: t task, l layer, s, a, e.
+Shapes are written as in "b d": b batch, h w c image, n examples of a split, N with padding,
+T tasks, C classes of the largest task, d features. Letters of the paper: t task, l layer, s, a, e.
 """
 
 from collections.abc import Callable
