@@ -17,6 +17,7 @@ def to_tree(arrays: dict[str, np.ndarray], meta: dict, rows: np.ndarray) -> dict
         module, kind = name.rsplit(".", 1)
         if module.startswith("last."):
             continue
+        module = module.replace("conv", "c")  # the networks without gates say conv1, those with c1
         if module.startswith("e") and module[1:] in meta.get("gates", ()):
             gates[module[1:]] = value
         elif kind == "bias":
@@ -42,7 +43,9 @@ def _heads(arrays: dict[str, np.ndarray], classes: list[int]) -> dict:
 def to_torch(params: dict, meta: dict, rows: np.ndarray) -> dict[str, np.ndarray]:
     """The inverse of to_tree, for the parts of the parameters that are given."""
     arrays = {}
+    conv = "conv" if "conv1" in meta["widths"] else "c"
     for module, leaves in params.get("trunk", {}).items():
+        module = conv + module[1:] if module[0] == "c" else module
         kernel = np.asarray(leaves["kernel"])
         if kernel.ndim == 4:
             arrays[f"{module}.weight"] = kernel.transpose(3, 2, 0, 1)

@@ -16,7 +16,7 @@ from hatjax.types import Split, State, Task
 from tests.golden_layout import kernel_rows, to_torch, to_tree
 
 FOLDER = Path(os.environ.get("HATJAX_GOLDEN", Path(__file__).parent / "golden"))
-NETWORKS = {"mlp": "mlp", "mlp_hat": "mlp"}
+NETWORKS = {"mlp": "mlp", "mlp_hat": "mlp", "alexnet": "alexnet", "alexnet_hat": "alexnet"}
 NOT_CASES = ("plateau", "tasks", "random")  # files of other kinds
 
 
@@ -51,10 +51,13 @@ class Case:
     def make_config(self):
         h = self.meta["hyperparameters"]
         c = config.make("mnist2", self.approach)
+        c.network.name = NETWORKS[self.meta["network"]]
         c.fidelity = "code"
         c.lr, c.batch, c.eval_batch = h["lr"], h["batch"], h["batch"]
-        c.network.widths = tuple(v for k, v in self.meta["widths"].items() if k.startswith("fc"))
-        c.network.dropout_in = c.network.dropout = 0.0
+        c.network.widths = tuple(v for v in self.meta["widths"].values() if type(v) is int)
+        c.network.dropout_in = 0.0
+        del c.network.dropout
+        c.network.dropout = 0.0 if c.network.name == "mlp" else (0.0,) * 5
         ours = {"lamb": "c", "smax": "s_max", "thres_cosh": "cosh_max", "thres_emb": "e_max"}
         for key, value in h.items():
             if ours.get(key, key) in c.approach:

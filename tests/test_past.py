@@ -5,12 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from hatjax import approaches, config, feed, networks, train
 from hatjax.networks.layers import Dense, gated, uniform
 from hatjax.types import Split, Task
 
-GATED = {"mlp": (6, 6, 2)}  # network -> image
+GATED = {"mlp": (6, 6, 2), "alexnet": (14, 14, 3)}  # network -> image
+NETWORKS = {
+    "mlp": dict(name="mlp", widths=(12, 10), dropout_in=0.2, dropout=0.5),
+    "alexnet": dict(name="alexnet", widths=(5, 6, 7, 12, 10), dropout=(0.2,) * 5),
+}
 CLASSES = (3, 2, 4)
 
 
@@ -18,7 +23,7 @@ def small(name: str, seed: int):
     """A tiny configuration, its tasks of random images, network and approach."""
     c = config.make("digits", "hat")
     c.seed, c.batch, c.eval_batch, c.lr = seed, 8, 8, 0.5
-    c.network.name, c.network.widths = name, (12, 10)
+    c.network = ConfigDict(NETWORKS[name])
     rng = np.random.default_rng(seed)
     tasks = []
     for t, classes in enumerate(CLASSES):

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
-from hatjax.errors import unknown
+from hatjax.errors import InputError, unknown
+from hatjax.networks.alexnet import AlexNet
 from hatjax.networks.gates import GRADIENT, INIT, Gates
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Gated
@@ -20,11 +21,28 @@ from hatjax.networks.mlp import MLP
 from hatjax.types import Array, Network, Out, Tree
 
 
-def _mlp(config: ConfigDict) -> nn.Module:
+def _mlp(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
     return MLP(tuple(config.widths), config.dropout_in, config.dropout)
 
 
-TRUNKS: dict[str, Callable[[ConfigDict], nn.Module]] = {"mlp": _mlp}
+def _alexnet(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
+    if len(config.widths) != 5 or len(config.dropout) != 5:
+        raise InputError(
+            "config.network.widths and config.network.dropout: alexnet has 5 layers (3 convolutions, 2 "
+            f"dense), got {len(config.widths)} widths and {len(config.dropout)} dropout rates"
+        )
+    if image[0] != image[1] or not AlexNet.fits(image[0]):
+        raise InputError(
+            f"images of {image[0]}x{image[1]}: alexnet needs square ones of at least 12 pixels a side; "
+            "use --config.network.name=mlp, or larger images"
+        )
+    return AlexNet(tuple(config.widths), tuple(config.dropout))
+
+
+TRUNKS: dict[str, Callable[[ConfigDict, tuple[int, ...]], nn.Module]] = {
+    "mlp": _mlp,
+    "alexnet": _alexnet,
+}
 
 
 class Model(nn.Module):
@@ -50,7 +68,7 @@ def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -
     if config.network.name not in TRUNKS:
         raise unknown("network", config.network.name, TRUNKS)
     return wrap(
-        TRUNKS[config.network.name](config.network),
+        TRUNKS[config.network.name](config.network, image),
         image,
         classes,
         gated=config.approach.get("gated", False),

@@ -82,3 +82,42 @@ class Dropout(nn.Module):
         words = jax.random.bits(self.make_rng("dropout"), (-(-x.size // 4),), jnp.uint32)
         bits = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size]
         return jnp.where(bits.reshape(x.shape) >= dropped, x * (256 / (256 - dropped)), 0)
+
+
+class Conv(nn.Module):
+    """A convolution without padding, "b h w i" -> "b h-k+1 w-k+1 units"; gates as in Dense."""
+
+    units: int
+    size: int  # k, of the kernel "k k i units"
+    gate: str
+    source: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        k, i = self.size, x.shape[-1]
+        init = uniform(k * k * i)
+        w = self.param(
+            "kernel", gated(init, None, None, self.source, self.gate), (k, k, i, self.units)
+        )
+        b = self.param("bias", gated(init, self.gate), (self.units,))
+        return convolve(x, w) + b[None, None, None]
+
+
+def convolve(x: Array, w: Array) -> Array:
+    """The convolution of "b h w i" with "k k i o", without padding, as one matrix product.
+
+    The one place that decides how: every patch becomes a row. XLA's own convolution is ten times
+    slower inside a loop on the CPU (it runs there on one thread, unvectorised), and becomes a
+    grouped one, slow everywhere, when replicas are vmapped; this becomes a batched product.
+    """
+    k, _, i, o = w.shape
+    height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
+    shifted = [x[:, r : r + height, c : c + width] for r in range(k) for c in range(k)]
+    return jnp.concatenate(shifted, axis=-1) @ w.reshape(k * k * i, o)
+
+
+def pool(x: Array) -> Array:
+    """The maximum of each 2x2 block, "b h w c" -> "b h//2 w//2 c"; odd remainders are dropped."""
+    b, h, w, c = x.shape
+    even = x[:, : h // 2 * 2, : w // 2 * 2]
+    return even.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
