@@ -1,9 +1,10 @@
 """Time a HAT step against an SGD step on the same network, both as they run in a compiled epoch.
 
-    python -m hatjax.benchmark --widths=2000,2000 --batch=64
+    python -m hatjax.benchmark --network=mlp --widths=2000,2000 --batch=64
+    python -m hatjax.benchmark --network=alexnet --peer=torch
 
-Prints the milliseconds a step of both, and the median ratio of interleaved pairs: on a noisy
-machine the ratio within a pair is what can be trusted.
+Prints the milliseconds a step, and the median ratios of interleaved runs: on a noisy machine the
+ratio within a round is what can be trusted. With a peer, the same steps in eager PyTorch are timed.
 """
 
 import time
@@ -11,38 +12,49 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-WIDTHS = flags.DEFINE_list("widths", ["2000", "2000"], "Units of the hidden layers.")
-INPUTS = flags.DEFINE_integer("inputs", 28, "Pixels on a side of the grey images.")
-BATCH = flags.DEFINE_integer("batch", 64, "Examples a step.")
-STEPS = flags.DEFINE_integer("steps", 50, "Steps timed at once.")
-ROUNDS = flags.DEFINE_integer("rounds", 7, "Interleaved pairs of timings.")
-TASKS = flags.DEFINE_integer("tasks", 10, "Tasks that the network has heads and embeddings for.")
+NETWORK = flags.DEFINE_enum("network", "mlp", ["mlp", "alexnet"], "Kind of network.")
+WIDTHS = flags.DEFINE_list("widths", [], "Units of the layers; default: those of the paper.")
+BATCH = flags.DEFINE_integer("batch", 64, "Examples a step.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 50, "Steps timed at once.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Interleaved timings.", lower_bound=1)
+TASKS = flags.DEFINE_integer("tasks", 10, "Tasks that the network has rows for.", lower_bound=2)
+PEER = flags.DEFINE_enum("peer", None, ["torch"], "Time these steps too.")
+
+PAPER = {  # network -> image, widths, dropout (of the MLP: input first)
+    "mlp": ((28, 28, 1), (2000, 2000), (0.2, 0.5, 0.5)),
+    "alexnet": ((32, 32, 3), (64, 128, 256, 2048, 2048), (0.2, 0.2, 0.5, 0.5, 0.5)),
+}
 
 
-def one_pass(approach: str) -> Callable[[], None]:
-    """A function that runs `steps` compiled training steps and waits for them."""
+def one_pass(name: str, approach: str) -> Callable[[], None]:
+    """A function that runs `steps` compiled training steps of ours and waits for them."""
     import jax
     import numpy as np
+    from ml_collections import ConfigDict
 
     from hatjax import approaches, config, feed, networks, train
     from hatjax.types import Split, Task
 
+    image, widths, dropout = shape(name)
     c = config.make("pmnist", approach)
-    c.network.widths = tuple(int(w) for w in WIDTHS.value)
+    rates = dict(dropout=dropout) if name == "alexnet" else dict(dropout_in=0.2, dropout=0.5)
+    c.network = ConfigDict(dict(name=name, widths=widths, **rates))
     c.batch = BATCH.value
-    n, side = BATCH.value * STEPS.value, INPUTS.value
+    n = BATCH.value * STEPS.value
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (n, side, side, 1), np.uint8)
+    x = rng.integers(0, 256, (n, *image), np.uint8)
     split = Split(x, rng.integers(0, 10, n).astype(np.int32))
-    mean, std = np.full(1, 127.0), np.full(1, 74.0)
+    mean, std = np.full(image[2], 127.0), np.full(image[2], 74.0)
     tasks = [Task(str(t), 10, split, split, split, mean, std) for t in range(TASKS.value)]
-    network = networks.make(c, x.shape[1:], (10,) * TASKS.value)
+    network = networks.make(c, image, (10,) * TASKS.value)
     method = approaches.make(c, network)
     program, hyper = train.compile(c, method), train.hyperparameters(c)
     key = jax.random.key(0)
     data = feed.put(tasks, 0, "train", n)
-    # Timed in the second task, where HAT has a past to protect.
-    state = program.begin(*program.init(key), 1, key, hyper)
+    params, memory = program.init(key)
+    # In the second task, with a past that is neither empty nor whole.
+    memory = jax.tree.map(lambda a: jax.random.uniform(key, a.shape), memory)
+    state = program.begin(params, memory, 1, key, hyper)
     order = jax.jit(feed.shuffle)(key, data)
     steps = jax.jit(
         lambda state, data, order: train.run_steps(c, method, state, data, order, 1, key, hyper)[0],
@@ -56,25 +68,46 @@ def one_pass(approach: str) -> Callable[[], None]:
     return run
 
 
+def shape(name: str) -> tuple:
+    """Image, widths and dropout rates of the network that the flags ask for."""
+    image, widths, dropout = PAPER[name]
+    widths = tuple(int(w) for w in WIDTHS.value) or widths
+    if name == "mlp":
+        dropout = (dropout[0], *[dropout[1]] * len(widths))
+    return image, widths, dropout
+
+
 def main(_: list[str]) -> None:
     import jax
     import numpy as np
 
-    passes = {name: one_pass(name) for name in ("hat", "sgd")}
+    name = NETWORK.value
+    passes = {approach: one_pass(name, approach) for approach in ("hat", "sgd")}
+    if PEER.value:
+        from hatjax import peer
+
+        for approach in ("hat", "sgd"):
+            passes[f"torch {approach}"] = peer.one_pass(
+                name, *shape(name), TASKS.value, approach == "hat", BATCH.value, STEPS.value
+            )
     for run in passes.values():
         run()  # compiles
         run()
     times: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(ROUNDS.value):
-        for name, run in passes.items():
+        for label, run in passes.items():
             start = time.perf_counter()
             run()
-            times[name].append((time.perf_counter() - start) / STEPS.value)
-    ratio = np.array(times["hat"]) / np.array(times["sgd"])
-    print(f"widths {','.join(WIDTHS.value)}, batch {BATCH.value}, {jax.devices()[0].device_kind}")
-    for name, t in times.items():
-        print(f"{name:4} {1e3 * np.median(t):8.2f} ms a step (best {1e3 * min(t):.2f})")
-    print(f"hat / sgd {np.median(ratio):.3f} (pairs {ratio.min():.3f} to {ratio.max():.3f})")
+            times[label].append((time.perf_counter() - start) / STEPS.value)
+    widths = ",".join(map(str, shape(name)[1]))
+    print(f"{name} {widths}, batch {BATCH.value}, {jax.devices()[0].device_kind}")
+    for label, t in times.items():
+        print(f"{label:10} {1e3 * np.median(t):8.2f} ms a step (best {1e3 * min(t):.2f})")
+    pairs = [("hat", "sgd"), ("torch hat", "hat"), ("torch sgd", "sgd")]
+    for a, b in pairs[: 3 if PEER.value else 1]:
+        ratio = np.array(times[a]) / np.array(times[b])
+        label = f"{a} / {b}"
+        print(f"{label:17} {np.median(ratio):.3f} ({ratio.min():.3f} to {ratio.max():.3f})")
 
 
 if __name__ == "__main__":

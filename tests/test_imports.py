@@ -8,9 +8,14 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "config", "data", "tasks", "feed", "networks", "transforms", "approaches",
-    "plateau", "train", "metrics", "results", "progress", "run", "benchmark", "main",
+    "plateau", "train", "metrics", "results", "progress", "run", "peer", "benchmark", "main",
 ]  # fmt: skip
-ONLY_IN = {"flax": {"networks"}, "torchvision": {"data"}, "torch": {"data"}, "orbax": {"results"}}
+ONLY_IN = {
+    "flax": {"networks"},
+    "torchvision": {"data"},
+    "torch": {"data", "peer"},
+    "orbax": {"results"},
+}
 
 
 def modules():

@@ -28,13 +28,13 @@ def _mlp(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
 def _alexnet(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
     if len(config.widths) != 5 or len(config.dropout) != 5:
         raise InputError(
-            "config.network.widths and config.network.dropout: alexnet has 5 layers (3 convolutions, 2 "
-            f"dense), got {len(config.widths)} widths and {len(config.dropout)} dropout rates"
+            "config.network.widths and config.network.dropout: alexnet has 5 layers (3 "
+            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(config.dropout)} dropout rates"
         )
     if image[0] != image[1] or not AlexNet.fits(image[0]):
         raise InputError(
-            f"images of {image[0]}x{image[1]}: alexnet needs square ones of at least 12 pixels a side; "
-            "use --config.network.name=mlp, or larger images"
+            f"images of {image[0]}x{image[1]}: alexnet needs square ones of at least 12 pixels a "
+            "side; use --config.network.name=mlp, or larger images"
         )
     return AlexNet(tuple(config.widths), tuple(config.dropout))
 
