@@ -28,9 +28,17 @@ APPROACHES = {
 }
 
 _MLP = dict(name="mlp", widths=(800, 800, 800), dropout_in=0.2, dropout=0.5)
+_ALEXNET = dict(
+    name="alexnet", widths=(64, 128, 256, 2048, 2048), dropout=(0.2, 0.2, 0.5, 0.5, 0.5)
+)
 _PAPER = dict(lr=0.05, lr_factor=3.0, lr_patience=5, lr_min=1e-4, epochs=200, batch=64)
 
-# What is learned: data, tasks, network and schedule.
+# The paper's eight data sets, in the published code's order, which the seed then shuffles.
+MIXTURE = (
+    "cifar10", "cifar100", "mnist", "svhn", "fashion_mnist", "gtsrb", "facescrub", "notmnist",
+)  # fmt: skip
+
+# What is learned: data, tasks, network and schedule, and what an approach has otherwise than usual.
 EXPERIMENTS = {
     # Ten permutations of scikit-learn's handwritten digits, 8x8: no download, under a minute.
     "digits": dict(
@@ -53,6 +61,28 @@ EXPERIMENTS = {
         network=_MLP | dict(widths=(2000, 2000)),
         schedule=_PAPER,
     ),
+    # CIFAR-10 in 5 tasks of 2 classes and CIFAR-100 in 5 of 20, in random order (paper appendix).
+    "cifar": dict(
+        data=dict(sets=("cifar10", "cifar100")),
+        tasks=dict(kind="split", count=5, valid_code=0.10),
+        network=_ALEXNET,
+        schedule=_PAPER,
+    ),
+    # Eight image sets, each a task, in random order (paper section 4.1).
+    "mixture": dict(
+        data=dict(sets=MIXTURE, image=(32, 32, 3)),
+        tasks=dict(kind="split", count=1, valid_code=0.15),
+        network=_ALEXNET,
+        schedule=_PAPER,
+    ),
+    # One set of the mixture alone: how few weights learn it (paper section 4.4).
+    "compression": dict(
+        data=dict(sets=("cifar10",), image=(32, 32, 3)),
+        tasks=dict(kind="split", count=1, valid_code=0.15),
+        network=_ALEXNET,
+        approaches=dict(hat=dict(c=1.5, gate_init="uniform")),
+        schedule=_PAPER,
+    ),
 }
 
 
@@ -63,6 +93,7 @@ def make(experiment: str, approach: str) -> ConfigDict:
     if approach not in APPROACHES:
         raise unknown("approach", approach, APPROACHES)
     e = EXPERIMENTS[experiment]
+    own = e.get("approaches", {})
     return ConfigDict(
         dict(
             experiment=experiment,  # a name for results
@@ -71,16 +102,19 @@ def make(experiment: str, approach: str) -> ConfigDict:
             data=dict(
                 root="",  # folder of image sets; "": $HATJAX_DATA, else the user's cache folder
                 sets=e["data"]["sets"],  # names of the image sets
+                image=e["data"].get("image", ()),  # make them (h, w, channels); (): as they are
                 examples=0,  # use at most so many training images a task; 0: all
             ),
             tasks=dict(
                 kind=e["tasks"]["kind"],  # "permuted" (pixels) or "split" (by class)
-                count=e["tasks"]["count"],
+                count=e["tasks"]["count"],  # of permutations, or for each image set; 1: a whole set
                 shuffle=e["tasks"].get("shuffle", True),  # order the tasks by the seed
                 valid=0.15,  # share of the training images held out for the schedule
+                # The same under fidelity "code"; 0: the training images themselves serve.
+                valid_code=e["tasks"].get("valid_code", 0.0),
             ),
             network=dict(e["network"]),
-            approach=dict(name=approach, **APPROACHES[approach]),
+            approach=dict(name=approach) | APPROACHES[approach] | own.get(approach, {}),
             lr=e["schedule"]["lr"],
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
@@ -112,16 +146,24 @@ RULES: dict[str, tuple[str, Callable]] = {
     "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
     "fidelity": ("'paper' or 'code'", lambda v: v in ("paper", "code")),
     "data.sets": ("a tuple of at least one name", lambda v: v and all(isinstance(n, str) for n in v)),
+    "data.image": (
+        "() or a tuple of three whole numbers of at least 1: height, width, channels",
+        lambda v: len(v) in (0, 3) and all(type(n) is int and n >= 1 for n in v),
+    ),
     "data.examples": ("a whole number of at least 0 (0: all)", lambda v: v >= 0),
     "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split")),
     "tasks.count": _count,
     "tasks.valid": ("a number between 0 and 1", lambda v: 0 < v < 1),
+    "tasks.valid_code": _share,
     "network.widths": (
         "a tuple of at least one whole number of at least 1",
         lambda v: v and all(type(n) is int and n >= 1 for n in v),
     ),
     "network.dropout_in": _share,
-    "network.dropout": _share,
+    "network.dropout": (
+        "a number from 0 up to, not including, 1, or a tuple of them",
+        lambda v: all(0 <= p < 1 for p in (v if isinstance(v, tuple) else (v,))),
+    ),
     "approach.s_max": ("a number above 1", lambda v: v > 1),
     "approach.c": ("a number of at least 0", lambda v: v >= 0),
     "approach.clip": _positive,

@@ -11,7 +11,10 @@ import numpy as np
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 
-BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+# What damaged bytes make NumPy raise.
+BROKEN = (
+    ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read(path: Path) -> Raw:
@@ -28,8 +31,8 @@ def read(path: Path) -> Raw:
         raise
     except BROKEN as error:
         raise InputError(
-            f"{path}: not a readable .npz file ({error}): expected what numpy.savez(path, x_train=..., "
-            "y_train=..., x_test=..., y_test=...) writes; write or copy it again"
+            f"{path}: not a readable .npz file ({error}): expected what numpy.savez(path, "
+            "x_train=..., y_train=..., x_test=..., y_test=...) writes; write or copy it again"
         ) from error
     return checked(str(path), *arrays)
 
