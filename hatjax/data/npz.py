@@ -13,14 +13,15 @@ from hatjax.errors import InputError
 
 # What damaged bytes make NumPy raise.
 BROKEN = (
-    ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 
 
 def read(path: Path) -> Raw:
     """The image set in `path`; nothing in the file is executed. InputError if it cannot be used."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [k for k in Raw._fields if k not in archive]
             if missing:
                 raise InputError(

@@ -91,8 +91,9 @@ def load(name: str, where: Path) -> Raw:
     except Exception as error:  # whatever a reader or a download stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"image set {name!r} is not in {where} and could not be had from {source.origin} "
-            f"({reason}): put there {source.files}, or {name}.npz with {', '.join(Raw._fields)}"
+            f"image set {name!r} could neither be read from {where} nor had from {source.origin} "
+            f"({reason}): put {where / source.files} there yourself, or {name}.npz with "
+            f"{', '.join(Raw._fields)}, or train on what needs no download: configs/hat_digits.py"
         ) from error
     if source.keep:
         try:

@@ -41,13 +41,17 @@ def sets(config: ConfigDict) -> Iterator[tuple[str, Raw]]:
             raw = data.load(name, where)
         except InputError as error:
             others = tuple(n for n in config.data.sets if n != name)
-            hint = f'; or leave it out: --config.data.sets="{others}"' if others else ""
-            raise InputError(f"{error}{hint}") from error
+            if not others:
+                raise
+            reason = str(error).rstrip(".")
+            raise InputError(
+                f'{reason}; or leave it out: --config.data.sets="{others}"'
+            ) from error
         yield name, images.fit(config, name, raw)
 
 
 def check(task: Task) -> None:
-    """Raise InputError if a split of `task` is empty or its training images lack a class."""
+    """Raise InputError if a split of `task` is empty, or images to train or test lack a class."""
     for name in ("train", "valid", "test"):
         if not len(getattr(task, name).y):
             raise InputError(
@@ -59,5 +63,6 @@ def check(task: Task) -> None:
         if len(absent):
             raise InputError(
                 f"task {task.name!r} has no {name} image of its class {absent[0]} (of "
-                f"{task.classes}): give more images of it, or fewer tasks"
+                f"{task.classes}): give more images of it, fewer tasks, or change "
+                "--config.data.examples"
             )
