@@ -1,7 +1,7 @@
 """Every field of a configuration: its default, its meaning, what it may be.
 
-configs/*.py build theirs with `make(experiment, approach)` and change what they like. No heavy import
-is allowed here, so that `--help` answers at once.
+configs/*.py build theirs with `make(experiment, approach)` and change what they like. No heavy
+import is allowed here, so that `--help` answers at once.
 """
 
 import json
@@ -14,7 +14,7 @@ from hatjax.errors import InputError, unknown
 
 # What an approach is made of. Numbers written as floats are traced by the compiled program.
 APPROACHES = {
-    # Paper section 3: s_max 400, c 0.75; clipping, cosh and embedding bounds from the published code.
+    # s_max, c: paper section 3; clip, e_max, cosh_max: published code.
     "hat": dict(
         gated=True,
         s_max=400.0,  # the steepness of the gates at the end of an epoch; good: 25..800
@@ -30,16 +30,24 @@ APPROACHES = {
 # HAT's network in the MNIST experiments, and the smaller one of the published baselines.
 _MLP = dict(name="mlp", widths=(2000, 2000), dropout_in=0.2, dropout=0.5)
 _MLP_BASELINE = dict(name="mlp", widths=(800, 800, 800), dropout_in=0.0, dropout=0.5)
+_ALEXNET = dict(
+    name="alexnet", widths=(64, 128, 256, 2048, 2048), dropout=(0.2, 0.2, 0.5, 0.5, 0.5)
+)
 _PAPER = dict(lr=0.05, lr_factor=3.0, lr_patience=5, lr_min=1e-4, epochs=200, batch=64)
 
-# What is learned: data, tasks, network and schedule.
+# The paper's eight data sets, in the published code's order, which the seed then shuffles.
+MIXTURE = (
+    "cifar10", "cifar100", "mnist", "svhn", "fashion_mnist", "gtsrb", "facescrub", "notmnist",
+)  # fmt: skip
+
+# What is learned: data, tasks, network and schedule, and what an approach has otherwise than usual.
 EXPERIMENTS = {
     # Ten permutations of scikit-learn's handwritten digits, 8x8: no download, under a minute.
     "digits": dict(
         data=dict(sets=("digits",)),
         tasks=dict(kind="permuted", count=10),
-        network=_MLP | dict(widths=(200, 200), dropout_in=0.0),
-        schedule=_PAPER | dict(epochs=50, batch=32),
+        network=_MLP | dict(widths=(400, 400), dropout_in=0.0, dropout=0.2),
+        schedule=_PAPER | dict(epochs=40, batch=32),
     ),
     # MNIST's digits 0-4, then 5-9 (paper appendix).
     "mnist2": dict(
@@ -57,14 +65,36 @@ EXPERIMENTS = {
         baseline=_MLP_BASELINE,
         schedule=_PAPER,
     ),
+    # CIFAR-10 in 5 tasks of 2 classes and CIFAR-100 in 5 of 20, in random order (paper appendix).
+    "cifar": dict(
+        data=dict(sets=("cifar10", "cifar100")),
+        tasks=dict(kind="split", count=5, valid_code=0.10),
+        network=_ALEXNET,
+        schedule=_PAPER,
+    ),
+    # Eight image sets, each a task, in random order (paper section 4.1).
+    "mixture": dict(
+        data=dict(sets=MIXTURE, image=(32, 32, 3)),
+        tasks=dict(kind="split", count=1, valid_code=0.15),
+        network=_ALEXNET,
+        schedule=_PAPER,
+    ),
+    # One set of the mixture alone: how few weights learn it (paper section 4.4).
+    "compression": dict(
+        data=dict(sets=("cifar10",), image=(32, 32, 3)),
+        tasks=dict(kind="split", count=1, valid_code=0.15),
+        network=_ALEXNET,
+        approaches=dict(hat=dict(c=1.5, gate_init="uniform")),
+        schedule=_PAPER,
+    ),
 }
 
 
 def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
     """The configuration of an experiment and an approach by name; InputError if one is unknown.
 
-    In the MNIST experiments the published baselines have a smaller network than HAT, with a third of
-    its parameters; `same` gives them HAT's.
+    In the MNIST experiments the published baselines have a smaller network than HAT, with a third
+    of its parameters; `same` gives them HAT's.
     """
     if experiment not in EXPERIMENTS:
         raise unknown("experiment", experiment, EXPERIMENTS)
@@ -72,24 +102,28 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
         raise unknown("approach", approach, APPROACHES)
     e = EXPERIMENTS[experiment]
     network = e["network"] if same or approach == "hat" else e.get("baseline", e["network"])
+    own = e.get("approaches", {})
     return ConfigDict(
         dict(
             experiment=experiment,  # a name for results
             seed=0,  # of permutations, task order, held-out share, parameters, shuffling, dropout
-            fidelity="paper",  # "paper": the equations; "code": the published code, defects included
+            fidelity="paper",  # "paper": the equations; "code": the published code with its defects
             data=dict(
                 root="",  # folder of image sets; "": $HATJAX_DATA, else the user's cache folder
                 sets=e["data"]["sets"],  # names of the image sets
+                image=e["data"].get("image", ()),  # make them (h, w, channels); (): as they are
                 examples=0,  # use at most so many training images a task; 0: all
             ),
             tasks=dict(
                 kind=e["tasks"]["kind"],  # "permuted" (pixels) or "split" (by class)
-                count=e["tasks"]["count"],
+                count=e["tasks"]["count"],  # of permutations, or for each image set; 1: a whole set
                 shuffle=e["tasks"].get("shuffle", True),  # order the tasks by the seed
                 valid=0.15,  # share of the training images held out for the schedule
+                # The same under fidelity "code"; 0: the training images themselves serve.
+                valid_code=e["tasks"].get("valid_code", 0.0),
             ),
             network=dict(network),
-            approach=dict(name=approach, **APPROACHES[approach]),
+            approach=dict(name=approach) | APPROACHES[approach] | own.get(approach, {}),
             lr=e["schedule"]["lr"],
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
@@ -102,7 +136,7 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
 
 
 def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
-    """The configuration of a file's argument "NAME,COUNT": an image set in so many tasks of a kind."""
+    """The configuration of an argument "NAME,COUNT": an image set in so many tasks of a kind."""
     name, _, count = arg.partition(",")
     if not name or not count.isdigit():
         raise InputError(f"argument {arg!r}: expected NAME,COUNT, as in hat_{kind}.py:mnist,5")
@@ -113,24 +147,35 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     return c
 
 
-# Field -> (what it may be, in words, and as a test). Fields not named here may be anything of their type.
+# Field -> (what it may be, in words, and as a test). Others may be anything of their type.
 _positive = ("a number above 0", lambda v: v > 0)
 _share = ("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
 _count = ("a whole number of at least 1", lambda v: v >= 1)
 RULES: dict[str, tuple[str, Callable]] = {
     "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
     "fidelity": ("'paper' or 'code'", lambda v: v in ("paper", "code")),
-    "data.sets": ("a tuple of at least one name", lambda v: v and all(isinstance(n, str) for n in v)),
+    "data.sets": (
+        "a tuple of at least one name",
+        lambda v: v and all(isinstance(n, str) for n in v),
+    ),
+    "data.image": (
+        "() or a tuple of three whole numbers of at least 1: height, width, channels",
+        lambda v: len(v) in (0, 3) and all(type(n) is int and n >= 1 for n in v),
+    ),
     "data.examples": ("a whole number of at least 0 (0: all)", lambda v: v >= 0),
     "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split")),
     "tasks.count": _count,
     "tasks.valid": ("a number between 0 and 1", lambda v: 0 < v < 1),
+    "tasks.valid_code": _share,
     "network.widths": (
         "a tuple of at least one whole number of at least 1",
         lambda v: v and all(type(n) is int and n >= 1 for n in v),
     ),
     "network.dropout_in": _share,
-    "network.dropout": _share,
+    "network.dropout": (
+        "a number from 0 up to, not including, 1, or a tuple of them",
+        lambda v: all(0 <= p < 1 for p in (v if isinstance(v, tuple) else (v,))),
+    ),
     "approach.s_max": ("a number above 1", lambda v: v > 1),
     "approach.c": ("a number of at least 0", lambda v: v >= 0),
     "approach.clip": _positive,

@@ -71,7 +71,7 @@ def test_a_run_and_what_it_leaves(command, tmp_path):
 
 def test_dry_run_and_help(command, tmp_path):
     status, out, _ = command("--dry_run", "--config.approach.s_max=200")
-    assert status == 0 and '"s_max": 200.0' in out and "77,300 parameters" in out
+    assert status == 0 and '"s_max": 200.0' in out and "234,500 parameters" in out
     assert "digits permuted 9" in out and not list(tmp_path.iterdir())
     begin = time.monotonic()
     status, out, _ = command("--help")

@@ -50,7 +50,8 @@ def _classes(path: Path) -> list[str]:
     names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     empty = [name for name in names if not _files(path / name)]
     if not names or empty:
-        raise InputError(f"{path / (empty[0] if empty else '')}: no images: expected PNG or JPEG files")
+        where = path / (empty[0] if empty else "")
+        raise InputError(f"{where}: no images: expected PNG or JPEG files")
     return names
 
 

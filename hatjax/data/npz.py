@@ -11,13 +11,17 @@ import numpy as np
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 
-BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+# What damaged bytes make NumPy raise.
+BROKEN = (
+    OSError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 def read(path: Path) -> Raw:
     """The image set in `path`; nothing in the file is executed. InputError if it cannot be used."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [k for k in Raw._fields if k not in archive]
             if missing:
                 raise InputError(
@@ -28,8 +32,8 @@ def read(path: Path) -> Raw:
         raise
     except BROKEN as error:
         raise InputError(
-            f"{path}: not a readable .npz file ({error}): expected what numpy.savez(path, x_train=..., "
-            "y_train=..., x_test=..., y_test=...) writes; write or copy it again"
+            f"{path}: not a readable .npz file ({error}): expected what numpy.savez(path, "
+            "x_train=..., y_train=..., x_test=..., y_test=...) writes; write or copy it again"
         ) from error
     return checked(str(path), *arrays)
 

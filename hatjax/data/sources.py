@@ -1,7 +1,5 @@
 """The image sets that hatjax knows by name, and how each is had."""
 
-import contextlib
-import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hatjax.data import npz
+from hatjax.data import npz, public, zipped
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 
@@ -33,61 +31,73 @@ def digits(where: Path) -> Raw:
     return checked("scikit-learn's digits", x[~test], y[~test], x[test], y[test])
 
 
-def mnist(kind: str) -> Callable[[Path], Raw]:
-    """MNIST or FashionMNIST, 28x28, from the idx files in NAME/raw, through torchvision."""
+_IDX = "{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}-ubyte"
+# The published code's repositories of FaceScrub-100 and notMNIST.
+_FACES = "https://github.com/nkundiushuti/facescrub_subset/raw/master/data/facescrub_100.zip"
+_LETTERS = "https://github.com/nkundiushuti/notmnist_convert/raw/master/notmnist.zip"
+_face_zip = zipped.reader(
+    _FACES,
+    "82e8049801f91dea209129c3a5918b93d08a68eb",
+    "facescrub_train_100.pkl",
+    "facescrub_test_100.pkl",
+)
+_letter_zip = zipped.reader(
+    _LETTERS,
+    "7ee09830b8e387acc5bc730276f14650b1e08437",
+    "notmnist_train.pkl",
+    "notmnist_test.pkl",
+)
 
-    def read(where: Path) -> Raw:
-        from hatjax.data.vision import datasets
-
-        dataset = getattr(datasets(), kind)
-        parts = []
-        for train in (True, False):
-            part = _get(dataset, where, train=train)
-            parts += [part.data.numpy(), part.targets.numpy()]
-        return checked(str(where / kind), *parts)
-
-    return read
-
-
-def _get(dataset: type, where: Path, **which):
-    """A torchvision data set from files already there, else downloaded."""
-    try:
-        return dataset(where, download=False, **which)
-    except RuntimeError:  # torchvision's "Dataset not found"
-        with contextlib.redirect_stdout(io.StringIO()):
-            return dataset(where, download=True, **which)
-
-
-_IDX = "{}/raw/{{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}}-ubyte"
 SOURCES = {
     "digits": Source(digits, "scikit-learn", "nothing: it comes with the installation", keep=False),
-    "mnist": Source(mnist("MNIST"), "torchvision.datasets.MNIST", _IDX.format("MNIST")),
+    "mnist": Source(public.mnist("MNIST"), "torchvision.datasets.MNIST", f"MNIST/raw/{_IDX}"),
     "fashion_mnist": Source(
-        mnist("FashionMNIST"), "torchvision.datasets.FashionMNIST", _IDX.format("FashionMNIST")
+        public.mnist("FashionMNIST"),
+        "torchvision.datasets.FashionMNIST",
+        f"FashionMNIST/raw/{_IDX}",
     ),
+    "cifar10": Source(
+        public.cifar("CIFAR10"),
+        "torchvision.datasets.CIFAR10",
+        "cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}",
+    ),
+    "cifar100": Source(
+        public.cifar("CIFAR100"),
+        "torchvision.datasets.CIFAR100",
+        "cifar-100-python/{train,test,meta}",
+    ),
+    "svhn": Source(public.svhn, "torchvision.datasets.SVHN", "{train,test}_32x32.mat"),
+    "gtsrb": Source(
+        public.gtsrb,
+        "torchvision.datasets.GTSRB",
+        "gtsrb/{GTSRB/Training,GTSRB/Final_Test/Images,GT-final_test.csv}",
+    ),
+    "facescrub": Source(_face_zip, _FACES, "facescrub_100.zip"),
+    "notmnist": Source(_letter_zip, _LETTERS, "notmnist.zip"),
 }
 
 
 def load(name: str, where: Path) -> Raw:
     """The known image set `name`, kept in `where`/NAME.npz for the next time.
 
-    Raises InputError if its files are damaged, or neither there nor to be downloaded.
+    Raises InputError, beginning with its name, if its files are damaged, or neither there nor to be
+    downloaded.
     """
     source = SOURCES[name]
     try:
         raw = source.read(where)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"image set {name!r}: {error}") from error
     except Exception as error:  # whatever a reader or a download stumbles over
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"image set {name!r} could not be had from {source.origin} ({reason[-1]}): put "
-            f"{where / source.files} or {where / f'{name}.npz'} there yourself, or train on what needs "
-            "no download: --config configs/hat_digits.py"
+            f"image set {name!r} could neither be read from {where} nor had from {source.origin} "
+            f"({reason}): put {where / source.files} there yourself, or {name}.npz with "
+            f"{', '.join(Raw._fields)}, or train on what needs no download: configs/hat_digits.py"
         ) from error
     if source.keep:
         try:
             npz.write(where / f"{name}.npz", raw)
-        except OSError as error:
+        except OSError as error:  # a folder that is only read from
             logging.warning("%s is not kept as .npz in %s: %s", name, where, error)
     return raw

@@ -6,9 +6,9 @@ import types
 def datasets() -> types.ModuleType:
     """torchvision.datasets.
 
-    On Linux, the registry's torchvision is built for CUDA. Beside a CPU-only torch its C++ operators
-    do not load, and importing it fails on the first operator it looks for, although no data set
-    needs one. Where they are missing, their names are declared first, without a body.
+    On Linux, the registry's torchvision is built for CUDA. Beside a CPU-only torch its C++
+    operators do not load, and importing it fails on the first operator it looks for, although no
+    data set needs one. Where they are missing, their names are declared first, without a body.
     """
     try:
         import torchvision.datasets

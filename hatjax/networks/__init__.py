@@ -29,7 +29,8 @@ def _alexnet(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
     if len(config.widths) != 5 or len(config.dropout) != 5:
         raise InputError(
             "config.network.widths and config.network.dropout: alexnet has 5 layers (3 "
-            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(config.dropout)} dropout rates"
+            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(config.dropout)} "
+            "dropout rates"
         )
     if image[0] != image[1] or not AlexNet.fits(image[0]):
         raise InputError(

@@ -1,13 +1,14 @@
 """From image sets to the sequence of tasks of an experiment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import data
+from hatjax.data import Raw
 from hatjax.errors import InputError, unknown
-from hatjax.tasks import permuted, split
+from hatjax.tasks import images, permuted, split
 from hatjax.types import Task
 
 KINDS: dict[str, Callable[..., list[Task]]] = {"permuted": permuted.make, "split": split.make}
@@ -20,16 +21,37 @@ def make(config: ConfigDict) -> list[Task]:
     """
     if config.tasks.kind not in KINDS:
         raise unknown("kind of tasks", config.tasks.kind, KINDS)
-    where = data.root(config.data.root)
-    sets = {name: data.load(name, where) for name in config.data.sets}
-    tasks = KINDS[config.tasks.kind](config, sets)
+    tasks = KINDS[config.tasks.kind](config, sets(config))
     for task in tasks:
         check(task)
+        if task.train.x.shape[1:] != tasks[0].train.x.shape[1:]:
+            raise InputError(
+                f"images of task {task.name!r} are {task.train.x.shape[1:]}, those of "
+                f"{tasks[0].name!r} {tasks[0].train.x.shape[1:]}: bring them to one shape, as with "
+                '--config.data.image="(32,32,3)"'
+            )
     return tasks
 
 
+def sets(config: ConfigDict) -> Iterator[tuple[str, Raw]]:
+    """The image sets of `config` by name, one after the other, so that memory holds few at once."""
+    where = data.root(config.data.root)
+    for name in config.data.sets:
+        try:
+            raw = data.load(name, where)
+        except InputError as error:
+            others = tuple(n for n in config.data.sets if n != name)
+            if not others:
+                raise
+            reason = str(error).rstrip(".")
+            raise InputError(
+                f'{reason}; or leave it out: --config.data.sets="{others}"'
+            ) from error
+        yield name, images.fit(config, name, raw)
+
+
 def check(task: Task) -> None:
-    """Raise InputError if a split of `task` is empty or its training images lack a class."""
+    """Raise InputError if a split of `task` is empty, or images to train or test lack a class."""
     for name in ("train", "valid", "test"):
         if not len(getattr(task, name).y):
             raise InputError(
@@ -41,5 +63,6 @@ def check(task: Task) -> None:
         if len(absent):
             raise InputError(
                 f"task {task.name!r} has no {name} image of its class {absent[0]} (of "
-                f"{task.classes}): give more images of it, or fewer tasks"
+                f"{task.classes}): give more images of it, fewer tasks, or change "
+                "--config.data.examples"
             )

@@ -1,5 +1,7 @@
 """Permuted images: every task is the same image set, its pixels in another fixed order."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -10,11 +12,13 @@ from hatjax.tasks.holdout import hold_out, order
 from hatjax.types import Split, Task
 
 
-def make(config: ConfigDict, sets: dict[str, Raw]) -> list[Task]:
+def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
     """config.tasks.count permutations of one image set; the images are shared by all tasks."""
-    if len(sets) != 1:
-        raise InputError(f"config.data.sets = {tuple(sets)}: permuted tasks need exactly one name")
-    ((name, raw),) = sets.items()
+    if len(config.data.sets) != 1:
+        raise InputError(
+            f"config.data.sets = {tuple(config.data.sets)}: permuted tasks need exactly one name"
+        )
+    ((name, raw),) = sets
     train, valid = hold_out(config, raw.x_train, raw.y_train)
     test = Split(raw.x_test, raw.y_test)
     mean, std = data.moments(name, raw.x_train)
@@ -28,8 +32,8 @@ def make(config: ConfigDict, sets: dict[str, Raw]) -> list[Task]:
 def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
     """A pixel order "size" for every task, from the seed alone.
 
-    The published code seeds the i-th with 100 r_i + i, r the task order of the seed, and keeps it on
-    disk: later runs with other seeds then get the first run's. "code" gives what a first run gets.
+    The published code seeds the i-th with 100 r_i + i, r the task order of the seed, and keeps it
+    on disk: later runs with other seeds then get the first run's. "code" is what a first run gets.
     """
     count = config.tasks.count
     if config.fidelity == "code":

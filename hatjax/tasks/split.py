@@ -1,4 +1,6 @@
-"""Split image sets: every task has classes of its own."""
+"""Split image sets: every task has classes of its own, or is a whole set."""
+
+from collections.abc import Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -7,16 +9,17 @@ from hatjax import data
 from hatjax.data import Raw
 from hatjax.errors import InputError
 from hatjax.tasks.holdout import hold_out, order
+from hatjax.tasks.images import take
 from hatjax.types import Split, Task
 
 
-def make(config: ConfigDict, sets: dict[str, Raw]) -> list[Task]:
+def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
     """Every image set in config.tasks.count tasks of consecutive classes, as equal as can be.
 
     The tasks are in the seed's order if config.tasks.shuffle, else as listed.
     """
     tasks = []
-    for name, raw in sets.items():
+    for name, raw in sets:
         if config.tasks.count > raw.classes:
             raise InputError(
                 f"config.tasks.count = {config.tasks.count}: image set {name!r} has "
@@ -27,13 +30,20 @@ def make(config: ConfigDict, sets: dict[str, Raw]) -> list[Task]:
             first, last = int(classes[0]), int(classes[-1])
             train, valid = hold_out(config, *_between(raw.x_train, raw.y_train, first, last))
             test = Split(*_between(raw.x_test, raw.y_test, first, last))
-            title = f"{name} {first}-{last}" if last > first else f"{name} {first}"
-            tasks.append(Task(title, last - first + 1, train, valid, test, mean, std))
+            title = _title(name, first, last, raw.classes)
+            tasks.append(Task(title, len(classes), train, valid, test, mean, std))
     places = order(len(tasks), config.seed) if config.tasks.shuffle else range(len(tasks))
     return [tasks[i] for i in places]
+
+
+def _title(name: str, first: int, last: int, total: int) -> str:
+    """What tells a task from the others of its set; the name alone for a whole set."""
+    if last - first + 1 == total:
+        return name
+    return f"{name} {first}-{last}" if last > first else f"{name} {first}"
 
 
 def _between(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
     """The images of the classes first..last, labelled from 0."""
     mine = (first <= y) & (y <= last)
-    return x[mine], y[mine] - first
+    return take(x, mine), y[mine] - first

@@ -1,0 +1,13 @@
+"""HAT on the mixture of eight image sets, each a task (paper section 4.1).
+
+    python -m hatjax.main --config configs/hat_mixture.py
+    python -m hatjax.main --config configs/hat_mixture.py --config.data.sets="('mnist','gtsrb')"
+
+The sets may be any others, too, as NAME.npz or folders of images in the data root.
+"""
+
+from hatjax import config
+
+
+def get_config():
+    return config.make("mixture", "hat")

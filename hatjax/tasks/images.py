@@ -1,0 +1,64 @@
+"""Images of several sets brought to one shape, in as little memory as that takes."""
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from hatjax.data import Raw
+from hatjax.errors import InputError
+
+# Sets that are enlarged from 28x28 to 32x32 by resizing, as the published code's source of notMNIST
+# has been. Other grey sets of that size get a margin of 2.
+RESIZED = ("notmnist",)
+
+
+def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
+    """The image set `name` in the shape (h, w, c) of config.data.image; as it is where that is ().
+
+    Grey images repeated on several channels are NumPy views that take no memory: index them with
+    `take`. Raises InputError for images whose channels are neither grey nor those asked for.
+    """
+    x = {"x_train": raw.x_train, "x_test": raw.x_test}
+    if config.fidelity == "code" and name == "facescrub":
+        x = {k: scrambled(v) for k, v in x.items()}
+    if config.data.image:
+        h, w, c = config.data.image
+        if raw.x_train.shape[3] not in (1, c):
+            raise InputError(
+                f"image set {name!r} has images of {raw.x_train.shape[3]} channels: "
+                f"config.data.image = {tuple(config.data.image)} needs 1 or {c}"
+            )
+        x = {k: repeated(sized(v, h, w, name not in RESIZED), c) for k, v in x.items()}
+    return raw._replace(**x)
+
+
+def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
+    """Images as "n h w c": a black margin of 2 around grey ones where that fits, else resized."""
+    n, *old, c = x.shape
+    if old == [h, w]:
+        return x
+    if margin and c == 1 and old == [h - 4, w - 4]:
+        return np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    new = np.empty((n, h, w, c), np.uint8)
+    for i in range(n):
+        image = Image.fromarray(x[i, :, :, 0] if c == 1 else x[i])
+        new[i] = np.asarray(image.resize((w, h), Image.Resampling.BILINEAR)).reshape(h, w, c)
+    return new
+
+
+def repeated(x: np.ndarray, c: int) -> np.ndarray:
+    """Grey images "n h w 1" as a view "n h w c"; images of c channels as they are."""
+    return np.broadcast_to(x, (*x.shape[:3], c))
+
+
+def take(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """x[places], which for a view of repeated grey images is one again."""
+    if x.strides[-1]:
+        return x[places]
+    return repeated(x[..., :1][places], x.shape[3])
+
+
+def scrambled(x: np.ndarray) -> np.ndarray:
+    """Images "n h w c" as the published code sees FaceScrub: their bytes taken for "n c h w"."""
+    n, h, w, c = x.shape
+    return x.reshape(n, c, h, w).transpose(0, 2, 3, 1)
