@@ -6,7 +6,7 @@ acc is "T T": acc[t, u] is the accuracy on task u after task t.
 import jax.numpy as jnp
 import numpy as np
 
-from hatjax.transforms import free
+from hatjax.transforms import held
 from hatjax.types import Network, Tree
 
 
@@ -40,11 +40,15 @@ def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str
     """The share of each gated layer that the tasks so far use; empty without gates.
 
     "units": mean of a^{<=t}. "weights": mean over the layer's kernel of min(a^{<=t}_i, a^{<=t}_j),
-    what eq. 2 withholds from later tasks.
+    what eq. 2 withholds from later tasks. "all" is the whole trunk.
     """
-    used = {}
-    for layer, past in memory.get("past", {}).items():
-        kernel, axes = params["trunk"][layer]["kernel"], network.axes[layer]["kernel"]
-        left = jnp.broadcast_to(free(memory["past"], axes, kernel.shape), kernel.shape)
-        used[layer] = {"units": float(past.mean()), "weights": 1 - float(left.mean())}
-    return used
+    past = memory.get("past", {})
+    if not past:
+        return {}
+    shares, total = held(past, params["trunk"], network.axes)
+    used = {
+        layer: {"units": float(a.mean()), "weights": float(shares[layer]["kernel"])}
+        for layer, a in past.items()
+    }
+    units = float(jnp.concatenate(list(past.values())).mean())
+    return used | {"all": {"units": units, "weights": float(total)}}

@@ -44,10 +44,11 @@ class Reporter:
         """After an epoch; `row` is its line of metrics.jsonl."""
         done = row["task"] * self.epochs + row["epoch"] + 1
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
+        kept = f"  weights kept {row['kept']:.1%}" if "kept" in row else ""
         line = (
             f"task {row['task'] + 1}/{len(self.tasks)}  epoch {row['epoch'] + 1}/{self.epochs}  "
             f"{steep}loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
-            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}"
+            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}{kept}"
         )
         if self.console.is_terminal:
             self.bar.update(self.total, description=line, completed=done)

@@ -70,11 +70,13 @@ def compile(config: ConfigDict, approach: Approach) -> Program:
             "lr": lr,
             "done": schedule.done,
         }
+        metrics |= approach.report(state.params, state.memory, evaluation_step(task, hyper))
         return state._replace(plateau=schedule, key=key), metrics
 
     def end(state: State, train: Data, task: Array, hyper: Hyper) -> tuple[Tree, Tree]:
-        step = Step(task, jnp.float32(1), state.plateau.lr, None, hyper)
-        return approach.end_task(state.plateau.params, state.memory, train, step)
+        return approach.end_task(
+            state.plateau.params, state.memory, train, evaluation_step(task, hyper)
+        )
 
     def scores(params: Tree, memory: Tree, data: Data, task: Array, hyper: Hyper):
         return evaluate(config, approach, params, memory, data, task, hyper)
@@ -151,6 +153,11 @@ def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
     return jnp.where(count > 1, i / jnp.maximum(count - 1, 1), 1).astype(jnp.float32)
 
 
+def evaluation_step(task: Array, hyper: Hyper) -> Step:
+    """The step of evaluation: at the end of an epoch (s = s_max), without dropout."""
+    return Step(task, jnp.float32(1), jnp.float32(0), None, hyper)
+
+
 def correct(out: Out, batch: Batch) -> Array:
     """How many real examples of the batch are classified right."""
     return jnp.sum((jnp.argmax(out.logits, axis=-1) == batch.y) * batch.weight)
@@ -167,7 +174,7 @@ def evaluate(
 ) -> dict[str, Array]:
     """The approach's loss and the accuracy on `data`, without dropout and at s_max."""
     own = rows_of(approach, params, task)
-    step = Step(task, jnp.float32(1), jnp.float32(0), None, hyper)
+    step = evaluation_step(task, hyper)
 
     def body(i, carry):
         loss, right = carry

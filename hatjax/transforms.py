@@ -45,6 +45,18 @@ def free(past: dict[str, Array], axes: tuple[str | None, ...], shape: tuple[int,
     return functools.reduce(jnp.maximum, gates)
 
 
+def held(gates: dict[str, Array], trunk: Tree, axes: Tree) -> tuple[Tree, Array]:
+    """The share of the trunk that `gates` hold: mean of min(a_i, a_j), by parameter and over all."""
+
+    def share(p: Array, names: tuple[str | None, ...]) -> Array:
+        return 1 - jnp.mean(jnp.broadcast_to(free(gates, names, p.shape), p.shape))
+
+    shares = jax.tree.map(share, trunk, axes)
+    sizes = [p.size for p in jax.tree.leaves(trunk)]
+    total = sum(n * h for n, h in zip(sizes, jax.tree.leaves(shares), strict=True))
+    return shares, total / sum(sizes)
+
+
 def protect(axes: Tree) -> Transform:
     """g' = [1 - min(a^{<=t}_i, a^{<=t}_j)] g for all trunk parameters (eq. 2).
 

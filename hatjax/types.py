@@ -101,6 +101,7 @@ class Approach(NamedTuple):
     transform: optax.GradientTransformationExtraArgs  # update(..., memory=memory, step=step)
     end_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, data, step) -> params, memory
     predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
+    report: Callable[..., dict[str, Array]] = lambda params, memory, step: {}  # for metrics.jsonl
     whole: bool = False  # the loss reads the heads of all tasks
 
 

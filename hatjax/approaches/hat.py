@@ -58,9 +58,15 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def predict(params, memory, x, task, hyper):
         return network.apply(params, x, task, hyper["s_max"]).logits
 
+    def report(params, memory, step):
+        gates = network.gates(params, step.task, step.hyper["s_max"])
+        used = jax.tree.map(lambda a, past: jnp.maximum(a, past).mean(), gates, memory["past"])
+        kept = transforms.held(gates, params["trunk"], network.axes)[1]
+        return {"kept": kept} | {f"used_{layer}": share for layer, share in used.items()}
+
     transform = optax.chain(
         transforms.clip(transforms.protect(network.axes), transforms.compensate()),
         transforms.descend(),
         transforms.keep_embeddings(),
     )
-    return Approach(init, begin_task, loss, transform, end_task, predict)
+    return Approach(init, begin_task, loss, transform, end_task, predict, report)
