@@ -46,7 +46,7 @@ def free(past: dict[str, Array], axes: tuple[str | None, ...], shape: tuple[int,
 
 
 def held(gates: dict[str, Array], trunk: Tree, axes: Tree) -> tuple[Tree, Array]:
-    """The share of the trunk that `gates` hold: mean of min(a_i, a_j), by parameter and over all."""
+    """The share of the trunk that `gates` hold, mean of min(a_i, a_j): by parameter, over all."""
 
     def share(p: Array, names: tuple[str | None, ...]) -> Array:
         return 1 - jnp.mean(jnp.broadcast_to(free(gates, names, p.shape), p.shape))
