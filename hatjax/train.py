@@ -73,7 +73,7 @@ def compile(config: ConfigDict, approach: Approach) -> Program:
         return state._replace(plateau=schedule, key=key), metrics
 
     def end(state: State, train: Data, task: Array, hyper: Hyper) -> tuple[Tree, Tree]:
-        step = Step(task, jnp.float32(1), state.plateau.lr, None, hyper)
+        step = Step(task, jnp.float32(1), state.plateau.lr, state.key, hyper)
         return approach.end_task(state.plateau.params, state.memory, train, step)
 
     def scores(params: Tree, memory: Tree, data: Data, task: Array, hyper: Hyper):
@@ -132,7 +132,7 @@ def run_steps(
         own, optimizer, loss, out = train_step(
             approach, own, state.memory, optimizer, batch, step
         )
-        return own, optimizer, losses.at[i].set(loss), right + correct(out, batch)
+        return own, optimizer, losses.at[i].set(loss), right + correct(approach, out, batch)
 
     own = rows_of(approach, state.params, task)
     carry = (own, state.optimizer, jnp.zeros(most), jnp.float32(0))
@@ -151,8 +151,10 @@ def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
     return jnp.where(count > 1, i / jnp.maximum(count - 1, 1), 1).astype(jnp.float32)
 
 
-def correct(out: Out, batch: Batch) -> Array:
+def correct(approach: Approach, out: Out, batch: Batch) -> Array:
     """How many real examples of the batch are classified right."""
+    if approach.correct is not None:
+        return approach.correct(out, batch)
     return jnp.sum((jnp.argmax(out.logits, axis=-1) == batch.y) * batch.weight)
 
 
@@ -173,7 +175,7 @@ def evaluate(
         loss, right = carry
         batch = feed.batch(data, None, i, config.eval_batch)
         value, out = approach.loss(own, memory, batch, step)
-        return loss + value * jnp.sum(batch.weight), right + correct(out, batch)
+        return loss + value * jnp.sum(batch.weight), right + correct(approach, out, batch)
 
     count = feed.trips(data, config.eval_batch)
     loss, right = lax.fori_loop(0, count, body, (jnp.float32(0), jnp.float32(0)))

@@ -102,6 +102,9 @@ class Approach(NamedTuple):
     end_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, data, step) -> params, memory
     predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
     whole: bool = False  # the loss reads the heads of all tasks
+    union: bool = False  # a task's data are those of all the tasks so far
+    trained: bool = True  # False: there is nothing to train
+    correct: Callable[..., Array] | None = None  # (out, batch) -> how many are right; None: argmax
 
 
 class Plateau(NamedTuple):
