@@ -24,7 +24,38 @@ APPROACHES = {
         cosh_max=50.0,  # bound of |s e| in the compensation
         gate_init="normal",  # embeddings start as "normal" N(0, 1) or "uniform" U(0, 2)
     ),
+    # The others: from the published code, its defaults where the paper does not say.
+    "random": dict(gated=False),
     "sgd": dict(gated=False, clip=10000.0),
+    "sgd_restart": dict(gated=False, clip=10000.0),
+    "sgd_frozen": dict(gated=False, clip=10000.0),
+    "joint": dict(gated=False, clip=10000.0),
+    "lwf": dict(
+        gated=False,
+        lamb=2.0,  # weight of the old heads' distillation
+        temperature=1.0,  # of the distillation
+        clip=100.0,
+    ),
+    "lfl": dict(
+        gated=False,
+        lamb=0.05,  # weight of the features' squared distance
+        clip=200.0,
+    ),
+    "ewc": dict(
+        gated=False,
+        lamb=5000.0,  # weight of the pull, in the published code's unit (approaches/ewc.py)
+        clip=100.0,
+    ),
+    "imm_mean": dict(
+        gated=False,
+        lamb=1e-4,  # weight of the pull to the last task's parameters
+        clip=10000.0,
+    ),
+    "imm_mode": dict(
+        gated=False,
+        lamb=0.01,  # as in the published code, whose comment says 1
+        clip=1000.0,
+    ),
 }
 
 # HAT's network in the MNIST experiments, and the smaller one of the published baselines.
@@ -179,6 +210,8 @@ RULES: dict[str, tuple[str, Callable]] = {
     "approach.s_max": ("a number above 1", lambda v: v > 1),
     "approach.c": ("a number of at least 0", lambda v: v >= 0),
     "approach.clip": _positive,
+    "approach.lamb": ("a number of at least 0", lambda v: v >= 0),
+    "approach.temperature": _positive,
     "approach.e_max": _positive,
     "approach.cosh_max": ("a number above 0 and at most 80", lambda v: 0 < v <= 80),
     "approach.gate_init": ("'normal' or 'uniform'", lambda v: v in ("normal", "uniform")),

@@ -9,34 +9,43 @@ import numpy as np
 from hatjax.types import Array, Batch, Data, Split, Task
 
 
-def capacity(tasks: Sequence[Task], split: str, batch: int) -> int:
-    """The padded length N that fits `split` of every task, a multiple of `batch`."""
-    most = max(len(getattr(task, split).y) for task in tasks)
+def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False) -> int:
+    """The padded length N that fits `split` of every task (of all together), in full batches."""
+    most = (sum if union else max)(len(getattr(task, split).y) for task in tasks)
     return -(-most // batch) * batch
 
 
-def put(tasks: Sequence[Task], t: int, split: str, length: int) -> Data:
+def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
     """Task t's `split` ("train", "valid" or "test") on the device, padded to `length` examples.
 
-    Images keep their dtype (uint8). A task's pixel permutation is applied here, so that on the host
-    any number of permuted tasks share one copy of the images.
+    With `union` those of the tasks 0..t, one after the other. Images keep their dtype (uint8). A
+    task's pixel permutation is applied here, so that on the host any number of permuted tasks share
+    one copy of the images.
     """
-    chosen: Split = getattr(tasks[t], split)
-    x = chosen.x
-    if tasks[t].pixels is not None:
-        x = x.reshape(len(x), -1)[:, tasks[t].pixels].reshape(x.shape)
-    pad = length - len(chosen.y)
+    chosen = range(t + 1) if union else (t,)
+    splits = [read(tasks[u], split) for u in chosen]
+    x, y = (np.concatenate(parts) for parts in zip(*splits, strict=True))
+    task = np.repeat(np.array(chosen, np.int32), [len(s.y) for s in splits])
+    pad = length - len(y)
     mean, std = (np.stack([getattr(task, k) for task in tasks]) for k in ("mean", "std"))
     return jax.device_put(
         Data(
             x=np.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)),
-            y=np.pad(chosen.y.astype(np.int32), (0, pad)),
-            task=np.full(length, t, np.int32),
-            n=np.int32(len(chosen.y)),
+            y=np.pad(y.astype(np.int32), (0, pad)),
+            task=np.pad(task, (0, pad), constant_values=t),
+            n=np.int32(len(y)),
             mean=mean.astype(np.float32),
             std=std.astype(np.float32),
         )
     )
+
+
+def read(task: Task, split: str) -> Split:
+    """A split of a task with its pixels permuted."""
+    x, y = getattr(task, split)
+    if task.pixels is None:
+        return Split(x, y)
+    return Split(x.reshape(len(x), -1)[:, task.pixels].reshape(x.shape), y)
 
 
 def shuffle(key: Array, data: Data) -> Array:

@@ -57,8 +57,8 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
     key = jax.random.key(config.seed)
     params, memory = program.init(jax.random.fold_in(key, 0))
     lengths = {
-        "train": feed.capacity(sequence, "train", config.batch),
-        "valid": feed.capacity(sequence, "valid", config.eval_batch),
+        "train": feed.capacity(sequence, "train", config.batch, approach.union),
+        "valid": feed.capacity(sequence, "valid", config.eval_batch, approach.union),
         "test": feed.capacity(sequence, "test", config.eval_batch),
     }
     acc, loss = np.zeros((2, len(sequence), len(sequence)))
@@ -66,23 +66,24 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
     with progress.Reporter(sequence, config.epochs) as report:
         for t in range(len(sequence)):
             began = time.monotonic()
-            data = feed.put(sequence, t, "train", lengths["train"])
-            valid = feed.put(sequence, t, "valid", lengths["valid"])
+            data = feed.put(sequence, t, "train", lengths["train"], approach.union)
+            valid = feed.put(sequence, t, "valid", lengths["valid"], approach.union)
             state = program.begin(params, memory, t, jax.random.fold_in(key, t + 1), hyper)
-            for epoch in range(config.epochs):
+            epoch, done = 0, not approach.trained
+            while not done:
                 state, scores = program.epoch(state, data, valid, t, hyper)
-                row = epoch_row(config, t, epoch, len(sequence[t].train.y), scores)
+                row = epoch_row(config, t, epoch, int(data.n), scores)
                 results.append(where, row)
                 report.epoch(row)
-                if scores["done"]:
-                    break
+                epoch += 1
+                done = scores["done"] or epoch == config.epochs
             params, memory = program.end(state, data, t, hyper)
             for u in range(t + 1):
                 test = feed.put(sequence, u, "test", lengths["test"])
                 scores = program.evaluate(params, memory, test, u, hyper)
                 acc[t, u], loss[t, u] = scores["accuracy"], scores["loss"]
             results.save(where, acc, loss, params, memory)
-            report.task(t, epoch + 1, time.monotonic() - began, acc[t, : t + 1])
+            report.task(t, epoch, time.monotonic() - began, acc[t, : t + 1])
 
     results.write_text(where / "done", "")
     print(progress.summary(acc, metrics.capacity(network, params, memory), where))

@@ -74,9 +74,9 @@ def compile(config: ConfigDict, approach: Approach) -> Program:
         return state._replace(plateau=schedule, key=key), metrics
 
     def end(state: State, train: Data, task: Array, hyper: Hyper) -> tuple[Tree, Tree]:
-        return approach.end_task(
-            state.plateau.params, state.memory, train, evaluation_step(task, hyper)
-        )
+        # With the key: the published code's Fisher information is taken with dropout.
+        step = evaluation_step(task, hyper)._replace(key=state.key)
+        return approach.end_task(state.plateau.params, state.memory, train, step)
 
     def scores(params: Tree, memory: Tree, data: Data, task: Array, hyper: Hyper):
         return evaluate(config, approach, params, memory, data, task, hyper)
@@ -134,7 +134,7 @@ def run_steps(
         own, optimizer, loss, out = train_step(
             approach, own, state.memory, optimizer, batch, step
         )
-        return own, optimizer, losses.at[i].set(loss), right + correct(out, batch)
+        return own, optimizer, losses.at[i].set(loss), right + correct(approach, out, batch)
 
     own = rows_of(approach, state.params, task)
     carry = (own, state.optimizer, jnp.zeros(most), jnp.float32(0))
@@ -158,8 +158,10 @@ def evaluation_step(task: Array, hyper: Hyper) -> Step:
     return Step(task, jnp.float32(1), jnp.float32(0), None, hyper)
 
 
-def correct(out: Out, batch: Batch) -> Array:
+def correct(approach: Approach, out: Out, batch: Batch) -> Array:
     """How many real examples of the batch are classified right."""
+    if approach.correct is not None:
+        return approach.correct(out, batch)
     return jnp.sum((jnp.argmax(out.logits, axis=-1) == batch.y) * batch.weight)
 
 
@@ -180,7 +182,7 @@ def evaluate(
         loss, right = carry
         batch = feed.batch(data, None, i, config.eval_batch)
         value, out = approach.loss(own, memory, batch, step)
-        return loss + value * jnp.sum(batch.weight), right + correct(out, batch)
+        return loss + value * jnp.sum(batch.weight), right + correct(approach, out, batch)
 
     count = feed.trips(data, config.eval_batch)
     loss, right = lax.fori_loop(0, count, body, (jnp.float32(0), jnp.float32(0)))

@@ -103,6 +103,9 @@ class Approach(NamedTuple):
     predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
     report: Callable[..., dict[str, Array]] = lambda params, memory, step: {}  # for metrics.jsonl
     whole: bool = False  # the loss reads the heads of all tasks
+    union: bool = False  # a task's data are those of all the tasks so far
+    trained: bool = True  # False: there is nothing to train
+    correct: Callable[..., Array] | None = None  # (out, batch) -> how many are right; None: argmax
 
 
 class Plateau(NamedTuple):

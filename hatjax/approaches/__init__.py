@@ -2,11 +2,35 @@
 
 from ml_collections import ConfigDict
 
-from hatjax.approaches import hat, sgd
+from hatjax.approaches import (
+    ewc,
+    hat,
+    imm_mean,
+    imm_mode,
+    joint,
+    lfl,
+    lwf,
+    random,
+    sgd,
+    sgd_frozen,
+    sgd_restart,
+)
 from hatjax.errors import unknown
 from hatjax.types import Approach, Network
 
-APPROACHES = {"hat": hat.make, "sgd": sgd.make}
+APPROACHES = {
+    "random": random.make,
+    "sgd": sgd.make,
+    "sgd_restart": sgd_restart.make,
+    "sgd_frozen": sgd_frozen.make,
+    "joint": joint.make,
+    "lwf": lwf.make,
+    "lfl": lfl.make,
+    "ewc": ewc.make,
+    "imm_mean": imm_mean.make,
+    "imm_mode": imm_mode.make,
+    "hat": hat.make,
+}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:

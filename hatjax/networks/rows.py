@@ -19,9 +19,9 @@ def pick(table: Array, task: Array) -> Array:
 
 
 def take(params: Tree, task: Array) -> Tree:
-    """The parameters with one row, that of `task`, in every per-task array."""
-    own = {k: jax.tree.map(lambda p: pick(p, task)[None], params[k]) for k in PER_TASK}
-    return params | own
+    """The parameters (or some parts) with one row, that of `task`, in every per-task array."""
+    own = [k for k in PER_TASK if k in params]
+    return params | {k: jax.tree.map(lambda p: pick(p, task)[None], params[k]) for k in own}
 
 
 def put(params: Tree, own: Tree, task: Array) -> Tree:

@@ -1,0 +1,44 @@
+"""Incremental Moment Matching, mean-IMM (Lee et al., NIPS 2017).
+
+Each task starts from the last network and is pulled towards it (their L2-transfer); afterwards the
+weights become the mean of those found for all the tasks.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hatjax.approaches import sgd
+from hatjax.approaches.ewc import pull
+from hatjax.networks import rows
+from hatjax.types import Approach, Network, Tree
+
+
+def shared(params: Tree, fidelity: str) -> Tree:
+    """What is pulled and merged: the trunk; in the published code the heads too.
+
+    A head is trained by one task. Means over several tasks mix it with what it was before.
+    """
+    return {k: params[k] for k in (("trunk", "head") if fidelity == "code" else ("trunk",))}
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """SGD with the pull lambda/2 |p - p*|^2. memory["old"] is p*, what the last task ended with."""
+    base = sgd.make(config, network)
+
+    def init(key):
+        params, _ = base.init(key)
+        return params, {"old": jax.tree.map(jnp.zeros_like, shared(params, config.fidelity))}
+
+    def loss(params, memory, batch, step):
+        entropy, out = base.loss(params, memory, batch, step)
+        mine, old = shared(params, config.fidelity), rows.take(memory["old"], step.task)
+        distance = pull(mine, old, jax.tree.map(lambda _: 1.0, mine))
+        return entropy + (step.task > 0) * step.hyper["lamb"] * distance, out
+
+    def end_task(params, memory, data, step):
+        t, mine = step.task, shared(params, config.fidelity)
+        mean = jax.tree.map(lambda p, q: (p + t * q) / (t + 1), mine, memory["old"])
+        return params | mean, {"old": mean}
+
+    return base._replace(init=init, loss=loss, end_task=end_task)

@@ -1,0 +1,37 @@
+"""Less-Forgetful Learning (Jung, Ju, Jung and Kim, 2016).
+
+On the new task's images, the features that the heads read shall stay what they were before it.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hatjax.approaches import sgd
+from hatjax.types import Approach, Network
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """SGD with lambda/2 |h - h*|^2 of the features, without dropout. memory["old"]: the old trunk.
+
+    The mean over the examples; the published code sums them, so that lambda depends on the batch.
+    """
+    base = sgd.make(config, network)
+
+    def init(key):
+        params, _ = base.init(key)
+        return params, {"old": jax.tree.map(jnp.zeros_like, params["trunk"])}
+
+    def loss(params, memory, batch, step):
+        entropy, out = base.loss(params, memory, batch, step)
+        h = network.apply(params, batch.x, step.task).features  # "b d"
+        old = network.apply(params | {"trunk": memory["old"]}, batch.x, step.task).features
+        far = sgd.mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
+        if config.fidelity == "code":
+            far = far * jnp.sum(batch.weight)
+        return entropy + (step.task > 0) * step.hyper["lamb"] * far, out
+
+    def end_task(params, memory, data, step):
+        return params, {"old": params["trunk"]}
+
+    return base._replace(init=init, loss=loss, end_task=end_task)

@@ -1,0 +1,57 @@
+"""Learning without Forgetting (Li and Hoiem, ECCV 2016).
+
+On the new task's images, the old heads shall go on answering as they did before it.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hatjax.approaches import sgd
+from hatjax.types import Approach, Array, Network
+
+LEAST = 1e-5  # spread over the classes, so that no logarithm is infinite
+
+
+def distillation(logits: Array, old: Array, temperature: Array) -> Array:
+    """-sum_c r_c log o_c of "... C" logits and old ones -> "...".
+
+    o and r are the softmax of the two, to the power of 1/temperature and normalised again: the
+    softmax of logits / temperature, which does not underflow (their eq. 2-3).
+    """
+    o, r = jax.nn.softmax(logits / temperature), jax.nn.softmax(old / temperature)
+    classes = jnp.sum(jnp.isfinite(logits), axis=-1, keepdims=True)
+    o = (o + LEAST / classes) / (1 + LEAST)
+    return -jnp.sum(r * jnp.log(o), axis=-1)
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """SGD and lambda times the distillation of each old head; memory["old"]: the old parameters."""
+    base = sgd.make(config, network)
+    tasks = jnp.arange(len(network.classes))
+
+    def init(key):
+        params, _ = base.init(key)
+        return params, {"old": jax.tree.map(jnp.zeros_like, params)}
+
+    def outputs(params, x, key) -> Array:
+        """The logits of all heads, "T b C"; the trunk does not depend on the task and runs once."""
+        return jax.vmap(lambda u: network.apply(params, x, u, key=key).logits)(tasks)
+
+    def loss(params, memory, batch, step):
+        out = network.apply(params, batch.x, step.task, key=step.key)
+        terms = distillation(
+            outputs(params, batch.x, step.key),
+            outputs(memory["old"], batch.x, None),
+            step.hyper["temperature"],
+        )  # "T b"
+        per_example = jnp.sum(jnp.where(tasks[:, None] < step.task, terms, 0), axis=0)
+        distilled = sgd.mean(per_example, batch)
+        return sgd.cross_entropy(out.logits, batch) + step.hyper["lamb"] * distilled, out
+
+    return base._replace(
+        init=init,
+        loss=loss,
+        end_task=lambda params, memory, data, step: (params, {"old": params}),
+        whole=True,
+    )

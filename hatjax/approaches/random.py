@@ -1,0 +1,55 @@
+"""Guessing labels at the rate at which they occur in the training data. The lower bound.
+
+A_R of the forgetting ratio (eq. 6). Nothing is drawn: the accuracy is the expected one.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hatjax.approaches import sgd
+from hatjax.types import Approach, Array, Batch, Network, Out
+
+
+def frequencies(y: Array, n: Array, classes: int) -> Array:
+    """The share of each class, "C", among the first n of the labels y "N"."""
+    real = (jnp.arange(len(y)) < n).astype(jnp.float32)
+    return jnp.zeros(classes).at[y].add(real) / n
+
+
+def expected(out: Out, batch: Batch) -> Array:
+    """How many of the batch are right on average, the logits being those of the guesses."""
+    guess = jax.nn.softmax(out.logits)  # "b C"
+    return jnp.sum(jnp.take_along_axis(guess, batch.y[:, None], axis=1)[:, 0] * batch.weight)
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """No parameters. memory["frequencies"] "T C" are those of each task's training labels.
+
+    The published code guesses the labels of every task at the rates of the last one.
+    """
+    tasks, most = len(network.classes), max(network.classes)
+
+    def predict(params, memory, x, task, hyper):
+        return jnp.broadcast_to(jnp.log(memory["frequencies"][task])[None], (len(x), most))
+
+    def loss(params, memory, batch, step):
+        logits = predict(params, memory, batch.x, step.task, step.hyper)
+        return jnp.float32(0), Out(logits, logits, {})
+
+    def end_task(params, memory, data, step):
+        learned = (jnp.arange(tasks) == step.task) | (config.fidelity == "code")
+        f = frequencies(data.y, data.n, most)
+        return params, {"frequencies": jnp.where(learned[:, None], f[None], memory["frequencies"])}
+
+    return sgd.make(config, network)._replace(
+        init=lambda key: (
+            {"trunk": {}, "gates": {}, "head": {}},
+            {"frequencies": jnp.zeros((tasks, most))},
+        ),
+        loss=loss,
+        end_task=end_task,
+        predict=predict,
+        correct=expected,
+        trained=False,
+    )

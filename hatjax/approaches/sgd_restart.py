@@ -1,0 +1,13 @@
+"""SGD from fresh parameters on every task: nothing is carried over, and nothing is kept."""
+
+from ml_collections import ConfigDict
+
+from hatjax.approaches import sgd
+from hatjax.types import Approach, Network
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """SGD, with all parameters drawn anew before each task."""
+    return sgd.make(config, network)._replace(
+        begin_task=lambda params, memory, task, key: (network.init(key), memory)
+    )
