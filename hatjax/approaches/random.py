@@ -5,6 +5,7 @@ A_R of the forgetting ratio (eq. 6). Nothing is drawn: the accuracy is the expec
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
@@ -49,6 +50,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         ),
         loss=loss,
         end_task=end_task,
+        transform=optax.with_extra_args_support(optax.identity()),
         predict=predict,
         correct=expected,
         trained=False,

@@ -1,0 +1,132 @@
+"""What every approach of the table keeps to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hatjax import approaches, config, feed, networks, train
+from hatjax.types import Split, Task
+
+NAMES = list(approaches.APPROACHES)
+CLASSES = (2, 3, 2)
+
+
+def setup(name: str, fidelity: str = "paper"):
+    """A tiny run: configuration, tasks, network, approach."""
+    c = config.make("digits", name)
+    c.fidelity, c.batch, c.eval_batch = fidelity, 8, 8
+    c.network.widths, c.network.dropout = (7, 6), 0.25
+    rng = np.random.default_rng(0)
+
+    def split(n, classes):
+        x = rng.integers(0, 256, (n, 4, 4, 1)).astype(np.uint8)
+        return Split(x, rng.integers(classes, size=n))
+
+    tasks = [
+        Task(str(t), k, split(21 + t, k), split(8, k), split(8, k), np.full(1, 128), np.full(1, 64))
+        for t, k in enumerate(CLASSES)
+    ]
+    network = networks.make(c, (4, 4, 1), CLASSES)
+    return c, tasks, network, approaches.make(c, network)
+
+
+def feeds(c, tasks, approach):
+    length = feed.capacity(tasks, "train", c.batch, approach.union)
+    return [feed.put(tasks, t, "train", length, approach.union) for t in range(len(tasks))]
+
+
+def experiment(c, approach, data):
+    """A pure function (key, lr) -> all that a run of the tasks leaves, an epoch each."""
+    program = train.compile(c, approach)
+
+    def run(key, lr):
+        hyper = train.hyperparameters(c) | {"lr": lr}
+
+        def learn(carry, x):  # one program for all tasks
+            t, d = x
+            state = program.begin(*carry, t, jax.random.fold_in(key, t), hyper)
+            state, scores = program.epoch(state, d, d, t, hyper)
+            return program.end(state, d, t, hyper), scores["losses"]
+
+        tasks = jnp.arange(len(data)), jax.tree.map(lambda *d: jnp.stack(d), *data)
+        (params, memory), losses = jax.lax.scan(learn, program.init(key), tasks)
+        return params, memory, losses
+
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_stay(name):
+    c, tasks, _, approach = setup(name)
+    data = feeds(c, tasks, approach)
+    before = jax.eval_shape(approach.init, jax.random.key(0))
+    params, memory, _ = jax.eval_shape(experiment(c, approach, data), jax.random.key(0), 0.1)
+
+    def kinds(tree):
+        return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+    assert kinds((params, memory)) == kinds(before)
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(approach.init(jax.random.key(0))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_replica_has_the_same_numbers_in_company(name):
+    c, tasks, _, approach = setup(name)
+    run = jax.jit(experiment(c, approach, feeds(c, tasks, approach)))
+    keys, rates = jax.random.split(jax.random.key(3), 2), jnp.array([0.05, 0.2])
+    both = jax.jit(jax.vmap(run))(keys, rates)
+    for i in range(2):
+        alone = run(keys[i], rates[i])
+        for got, want in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+            # Summed in another order, in float32.
+            np.testing.assert_allclose(got[i], want, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("random", "hat")])
+def test_an_empty_past_is_plain_sgd(name):
+    results = []
+    for which in (name, "sgd"):
+        c, tasks, _, approach = setup(which)
+        data = feeds(c, tasks, approach)[0]
+        params, memory = approach.init(jax.random.key(0))
+        batch = feed.batch(data, None, 0, c.batch)
+        hyper, key = train.hyperparameters(c), jax.random.key(1)
+        step = train.Step(jnp.int32(0), jnp.float32(0), jnp.float32(0.1), key, hyper)
+        own = train.rows_of(approach, params, step.task)
+        optimizer = approach.transform.init(own)
+        own, _, loss, _ = train.train_step(approach, own, memory, optimizer, batch, step)
+        head = jax.tree.map(lambda p: p[0], own["head"])
+        results.append((loss, own["trunk"], head))
+    for got, want in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_large_is_baked_into_the_program(name):
+    c, tasks, _, approach = setup(name)
+    data = feeds(c, tasks, approach)[0]
+    hyper = train.hyperparameters(c)
+
+    def step(params, memory, batch, task, key):
+        s = train.Step(task, jnp.float32(0), jnp.float32(0.1), key, hyper)
+        own = train.rows_of(approach, params, task)
+        optimizer = approach.transform.init(own)
+        return train.train_step(approach, own, memory, optimizer, batch, s)
+
+    params, memory = approach.init(jax.random.key(0))
+    batch = feed.batch(data, None, 0, c.batch)
+    jaxpr = jax.make_jaxpr(step)(params, memory, batch, jnp.int32(0), jax.random.key(0))
+    assert all(np.size(x) <= len(CLASSES) for x in jaxpr.consts)
+
+
+@pytest.mark.parametrize("name", ["ewc", "imm_mean", "imm_mode", "lfl", "hat"])
+def test_memory_does_not_grow_with_the_tasks(name):
+    c, _, _, _ = setup(name)
+
+    def size(tasks):
+        approach = approaches.make(c, networks.make(c, (4, 4, 1), (2,) * tasks))
+        memory = jax.eval_shape(approach.init, jax.random.key(0))[1]
+        return sum(x.size for x in jax.tree.leaves(memory))
+
+    assert size(2) == size(20)
