@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from hatjax import metrics
 from hatjax.types import Task
@@ -21,12 +22,12 @@ class Reporter:
         self.tasks, self.epochs = tasks, epochs
         self.console = Console(file=file, highlight=False, soft_wrap=True)
         self.began = time.monotonic()
+        # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            TextColumn("at most"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            TextColumn("at most", table_column=Column(no_wrap=True, min_width=7)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             console=self.console,
             transient=True,
         )
