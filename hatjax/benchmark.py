@@ -45,7 +45,7 @@ def one_pass(name: str, approach: str) -> Callable[[], None]:
     x = rng.integers(0, 256, (n, *image), np.uint8)
     split = Split(x, rng.integers(0, 10, n).astype(np.int32))
     mean, std = np.full(image[2], 127.0), np.full(image[2], 74.0)
-    tasks = [Task(str(t), 10, split, split, split, mean, std) for t in range(TASKS.value)]
+    tasks = [Task(str(t), t, 10, split, split, split, mean, std) for t in range(TASKS.value)]
     network = networks.make(c, image, (10,) * TASKS.value)
     method = approaches.make(c, network)
     program, hyper = train.compile(c, method), train.hyperparameters(c)
@@ -54,10 +54,13 @@ def one_pass(name: str, approach: str) -> Callable[[], None]:
     params, memory = program.init(key)
     # In the second task, with a past that is neither empty nor whole.
     memory = jax.tree.map(lambda a: jax.random.uniform(key, a.shape), memory)
-    state = program.begin(params, memory, 1, key, hyper)
+    turn = feed.turn(tasks, 1)
+    state = program.begin(params, memory, turn, key, hyper)
     order = jax.jit(feed.shuffle)(key, data)
     steps = jax.jit(
-        lambda state, data, order: train.run_steps(c, method, state, data, order, 1, key, hyper)[0],
+        lambda state, data, order: train.run_steps(
+            c, method, state, data, order, turn, key, hyper
+        )[0],
         donate_argnums=0,
     )
     box = [state]

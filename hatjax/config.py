@@ -56,6 +56,26 @@ APPROACHES = {
         lamb=0.01,  # as in the published code, whose comment says 1
         clip=1000.0,
     ),
+    "progressive": dict(gated=False, clip=10000.0),
+    "pathnet": dict(
+        gated=False,
+        rivals=2,  # paths of a generation
+        generations=20,
+        clip=1000.0,
+    ),
+}
+
+# What an approach adds to the network. `expand` makes it as large as those of the others: for
+# AlexNet published, for the MLPs computed (EXPERIMENTS).
+NETWORKS = {
+    "progressive": dict(
+        expand=1.117,  # a column is expand / tasks times as wide as the network
+    ),
+    "pathnet": dict(
+        expand=0.258,  # a module is so many times as wide as the network's layer
+        modules=16,  # in each layer
+        active=3,  # of them on a path
+    ),
 }
 
 # HAT's network in the MNIST experiments, and the smaller one of the published baselines.
@@ -78,6 +98,7 @@ EXPERIMENTS = {
         data=dict(sets=("digits",)),
         tasks=dict(kind="permuted", count=10),
         network=_MLP | dict(widths=(400, 400), dropout_in=0.0, dropout=0.2),
+        expand=dict(progressive=1.05, pathnet=0.222),
         schedule=_PAPER | dict(epochs=40, batch=32),
     ),
     # MNIST's digits 0-4, then 5-9 (paper appendix).
@@ -85,7 +106,9 @@ EXPERIMENTS = {
         data=dict(sets=("mnist",)),
         tasks=dict(kind="split", count=2, shuffle=False),
         network=_MLP,
+        expand=dict(progressive=0.911, pathnet=0.159),
         baseline=_MLP_BASELINE,
+        expand_baseline=dict(progressive=0.955, pathnet=0.147),
         schedule=_PAPER,
     ),
     # Ten permutations of MNIST (paper appendix).
@@ -93,7 +116,9 @@ EXPERIMENTS = {
         data=dict(sets=("mnist",)),
         tasks=dict(kind="permuted", count=10),
         network=_MLP,
+        expand=dict(progressive=0.985, pathnet=0.163),
         baseline=_MLP_BASELINE,
+        expand_baseline=dict(progressive=1.087, pathnet=0.151),
         schedule=_PAPER,
     ),
     # CIFAR-10 in 5 tasks of 2 classes and CIFAR-100 in 5 of 20, in random order (paper appendix).
@@ -132,7 +157,11 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
     if approach not in APPROACHES:
         raise unknown("approach", approach, APPROACHES)
     e = EXPERIMENTS[experiment]
-    network = e["network"] if same or approach == "hat" else e.get("baseline", e["network"])
+    smaller = "baseline" in e and not same and approach != "hat"
+    network = e["baseline" if smaller else "network"] | NETWORKS.get(approach, {})
+    expand = e.get("expand_baseline" if smaller else "expand", {})
+    if approach in expand:
+        network["expand"] = expand[approach]
     own = e.get("approaches", {})
     return ConfigDict(
         dict(
@@ -153,7 +182,7 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
                 # The same under fidelity "code"; 0: the training images themselves serve.
                 valid_code=e["tasks"].get("valid_code", 0.0),
             ),
-            network=dict(network),
+            network=network,
             approach=dict(name=approach) | APPROACHES[approach] | own.get(approach, {}),
             lr=e["schedule"]["lr"],
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
@@ -207,6 +236,11 @@ RULES: dict[str, tuple[str, Callable]] = {
         "a number from 0 up to, not including, 1, or a tuple of them",
         lambda v: all(0 <= p < 1 for p in (v if isinstance(v, tuple) else (v,))),
     ),
+    "network.expand": _positive,
+    "network.modules": _count,
+    "network.active": _count,
+    "approach.rivals": _count,
+    "approach.generations": _count,
     "approach.s_max": ("a number above 1", lambda v: v > 1),
     "approach.c": ("a number of at least 0", lambda v: v >= 0),
     "approach.clip": _positive,
@@ -233,6 +267,24 @@ def check(config: ConfigDict) -> None:
         words, test = RULES.get(path, ("", lambda v: True))
         if not test(value):
             raise InputError(f"config.{path} = {value!r}: expected {words}")
+    if config.network.get("active", 0) > config.network.get("modules", math.inf):
+        raise InputError(
+            f"config.network.active = {config.network.active}: expected at most "
+            f"config.network.modules = {config.network.modules}"
+        )
+
+
+def traced(config: ConfigDict) -> dict[str, float]:
+    """The numbers that the compiled program takes as arguments, by path: no change recompiles it.
+
+    The floats of config.approach and of the learning-rate schedule.
+    """
+    schedule = ("lr", "lr_factor", "lr_min")
+    return {
+        path: v
+        for path, v in fields(config).items()
+        if path in schedule or (path.startswith("approach.") and isinstance(v, float))
+    }
 
 
 def fields(config: ConfigDict) -> dict[str, object]:

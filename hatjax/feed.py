@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hatjax.types import Array, Batch, Data, Split, Task
+from hatjax.tasks import by_row
+from hatjax.types import Array, Batch, Data, Split, Task, Turn
 
 
 def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False) -> int:
@@ -16,7 +17,17 @@ def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False)
 
 
 def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
-    """Task t's `split` ("train", "valid" or "test") on the device, padded to `length` examples.
+    """What `pad` gives, on the device."""
+    return jax.device_put(pad(tasks, t, split, length, union))
+
+
+def turn(tasks: Sequence[Task], t: int) -> Turn:
+    """Task t of the sequence `tasks`."""
+    return Turn(np.int32(tasks[t].row), np.int32(t))
+
+
+def pad(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
+    """Task t's `split` ("train", "valid" or "test"), padded to `length` examples, on the host.
 
     With `union` those of the tasks 0..t, one after the other. Images keep their dtype (uint8). A
     task's pixel permutation is applied here, so that on the host any number of permuted tasks share
@@ -25,18 +36,17 @@ def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = Fa
     chosen = range(t + 1) if union else (t,)
     splits = [read(tasks[u], split) for u in chosen]
     x, y = (np.concatenate(parts) for parts in zip(*splits, strict=True))
-    task = np.repeat(np.array(chosen, np.int32), [len(s.y) for s in splits])
-    pad = length - len(y)
-    mean, std = (np.stack([getattr(task, k) for task in tasks]) for k in ("mean", "std"))
-    return jax.device_put(
-        Data(
-            x=np.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)),
-            y=np.pad(y.astype(np.int32), (0, pad)),
-            task=np.pad(task, (0, pad), constant_values=t),
-            n=np.int32(len(y)),
-            mean=mean.astype(np.float32),
-            std=std.astype(np.float32),
-        )
+    task = np.repeat([tasks[u].row for u in chosen], [len(s.y) for s in splits]).astype(np.int32)
+    rest = length - len(y)
+    mean, std = (np.stack(by_row(tasks, field)) for field in ("mean", "std"))
+    return Data(
+        x=np.pad(x, [(0, rest)] + [(0, 0)] * (x.ndim - 1))[None],
+        y=np.pad(y.astype(np.int32), (0, rest))[None],
+        task=np.pad(task, (0, rest), constant_values=tasks[t].row)[None],
+        version=np.int32(0),
+        n=np.int32(len(y)),
+        mean=mean.astype(np.float32),
+        std=std.astype(np.float32),
     )
 
 
@@ -50,8 +60,9 @@ def read(task: Task, split: str) -> Split:
 
 def shuffle(key: Array, data: Data) -> Array:
     """A random order of the real examples, "N" int32, the padding behind them."""
-    place = jnp.arange(len(data.y), dtype=jnp.int32)
-    rank = jnp.where(place < data.n, jax.random.uniform(key, (len(data.y),)), jnp.inf)
+    length = data.y.shape[1]
+    place = jnp.arange(length, dtype=jnp.int32)
+    rank = jnp.where(place < data.n, jax.random.uniform(key, (length,)), jnp.inf)
     return jnp.argsort(rank).astype(jnp.int32)
 
 
@@ -63,9 +74,10 @@ def trips(data: Data, size: int) -> Array:
 def batch(data: Data, order: Array | None, i: Array, size: int) -> Batch:
     """Batch i of `size` examples in `order` "N" (None: as stored), normalised and weighted."""
     place = i * size + jnp.arange(size, dtype=jnp.int32)
-    index = jnp.minimum(place, len(data.y) - 1)
+    index = jnp.minimum(place, data.y.shape[1] - 1)
     index = index if order is None else order[index]
-    task = data.task[index]
+    task = data.task[data.version, index]
     mean, std = data.mean[task][:, None, None], data.std[task][:, None, None]  # "b 1 1 c"
-    x = (data.x[index].astype(jnp.float32) - mean) / std
-    return Batch(x, data.y[index], task, (place < data.n).astype(jnp.float32))
+    x = (data.x[data.version, index].astype(jnp.float32) - mean) / std
+    y = data.y[data.version, index]
+    return Batch(x, y, task, (place < data.n).astype(jnp.float32))

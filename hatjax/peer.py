@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from hatjax.networks.alexnet import AlexNet
+from hatjax.networks import alexnet
 
 
 class Net(nn.Module):
@@ -23,7 +23,7 @@ class Net(nn.Module):
         self.dropout = dropout[1:] if name == "mlp" else dropout
         size, dense = side * side * channels, widths
         if name == "alexnet":
-            for k, width in zip(AlexNet.kernels(side), widths, strict=False):
+            for k, width in zip(alexnet.kernels(side), widths, strict=False):
                 self.convs.append(nn.Conv2d(channels, width, k))
                 channels, side = width, (side - k + 1) // 2
             size, dense = channels * side * side, widths[3:]

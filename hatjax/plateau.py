@@ -7,8 +7,22 @@ optax.contrib.reduce_on_plateau neither ends nor restores.
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from hatjax.types import Array, Plateau, Tree
+from hatjax.types import Array, Plateau, Schedule, Tree
+
+
+def make(config: ConfigDict) -> Schedule:
+    """The schedule with the patience of `config` and the rates of step.hyper."""
+
+    def begin(params, memory, step):
+        return start(step.hyper["lr"], config.lr_patience, params), memory
+
+    def after_epoch(state, loss, params, memory, step):
+        factor, least = step.hyper["lr_factor"], step.hyper["lr_min"]
+        return update(state, loss, params, factor, config.lr_patience, least), params, memory
+
+    return Schedule(begin, after_epoch, lambda state, memory, step: (state.params, memory))
 
 
 def start(lr: Array, patience: int, params: Tree) -> Plateau:

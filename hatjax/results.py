@@ -34,12 +34,13 @@ class Model(NamedTuple):
     """A trained network with what it takes to use it."""
 
     config: ConfigDict
-    names: tuple[str, ...]  # of the tasks
+    names: tuple[str, ...]  # of the tasks, in the order in which they were learned
+    rows: tuple[int, ...]  # theirs in the per-task arrays
     network: Network
     approach: Approach
     params: Tree
     memory: Tree
-    mean: np.ndarray  # "T c"
+    mean: np.ndarray  # "T c", in the order of the names
     std: np.ndarray  # "T c"
     pixels: np.ndarray | None  # "T hwc"
 
@@ -126,6 +127,7 @@ def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
     """Save what prediction needs of the tasks."""
     arrays = {
         "names": np.array([task.name for task in tasks]),
+        "row": np.array([task.row for task in tasks]),
         "classes": np.array([task.classes for task in tasks]),
         "image": np.array(tasks[0].train.x.shape[1:]),
         "mean": np.stack([task.mean for task in tasks]),
@@ -178,7 +180,8 @@ def load(where: str | Path) -> Model:
     try:
         with np.load(where / "tasks.npz", allow_pickle=False) as file:
             tasks = {k: file[k] for k in file}
-        classes = tuple(int(n) for n in tasks["classes"])
+        rows = tuple(int(n) for n in tasks["row"])
+        classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, tuple(int(n) for n in tasks["image"]), classes)
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
@@ -194,6 +197,7 @@ def load(where: str | Path) -> Model:
     return Model(
         config,
         tuple(str(name) for name in tasks["names"]),
+        rows,
         network,
         approach,
         saved["params"],
@@ -222,6 +226,6 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
             )
         x = x.reshape(len(x), -1)[:, model.pixels[task]].reshape(x.shape)
     inputs = (x.astype(np.float32) - model.mean[task]) / model.std[task]
-    hyper = train.hyperparameters(model.config)
-    logits = model.approach.predict(model.params, model.memory, inputs, task, hyper)
-    return logits[:, : model.network.classes[task]]
+    hyper, row = train.hyperparameters(model.config), model.rows[task]
+    logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
+    return logits[:, : model.network.classes[row]]

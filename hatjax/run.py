@@ -20,7 +20,7 @@ def prepare(config: ConfigDict) -> tuple[list[Task], Network]:
     configs.check(config)
     sequence = tasks.make(config)
     image = sequence[0].train.x.shape[1:]
-    return sequence, networks.make(config, image, tuple(task.classes for task in sequence))
+    return sequence, networks.make(config, image, tasks.by_row(sequence, "classes"))
 
 
 def describe(config: ConfigDict) -> str:
@@ -65,22 +65,22 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
 
     with progress.Reporter(sequence, config.epochs) as report:
         for t in range(len(sequence)):
-            began = time.monotonic()
+            began, turn = time.monotonic(), feed.turn(sequence, t)
             data = feed.put(sequence, t, "train", lengths["train"], approach.union)
             valid = feed.put(sequence, t, "valid", lengths["valid"], approach.union)
-            state = program.begin(params, memory, t, jax.random.fold_in(key, t + 1), hyper)
+            state = program.begin(params, memory, turn, jax.random.fold_in(key, t + 1), hyper)
             epoch, done = 0, not approach.trained
             while not done:
-                state, scores = program.epoch(state, data, valid, t, hyper)
+                state, scores = program.epoch(state, data, valid, turn, hyper)
                 row = epoch_row(config, t, epoch, int(data.n), scores)
                 results.append(where, row)
                 report.epoch(row)
                 epoch += 1
                 done = scores["done"] or epoch == config.epochs
-            params, memory = program.end(state, data, t, hyper)
+            params, memory = program.end(state, data, turn, hyper)
             for u in range(t + 1):
                 test = feed.put(sequence, u, "test", lengths["test"])
-                scores = program.evaluate(params, memory, test, u, hyper)
+                scores = program.evaluate(params, memory, test, feed.turn(sequence, u), hyper)
                 acc[t, u], loss[t, u] = scores["accuracy"], scores["loss"]
             results.save(where, acc, loss, params, memory)
             report.task(t, epoch, time.monotonic() - began, acc[t, : t + 1])

@@ -13,86 +13,82 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
-from hatjax import feed, plateau
-from hatjax.networks import rows
-from hatjax.types import Approach, Array, Batch, Data, Out, State, Step, Tree
+from hatjax import config as configs
+from hatjax import feed
+from hatjax.types import Approach, Array, Batch, Data, Out, State, Step, Tree, Turn
 
 Hyper = dict[str, Array]
 
 
 class Program(NamedTuple):
-    """The compiled functions of a run."""
+    """The functions of a run, pure or compiled."""
 
     init: callable  # key -> params, memory
-    begin: callable  # (params, memory, task, key, hyper) -> State
-    epoch: callable  # (state, train, valid, task, hyper) -> State, metrics
-    end: callable  # (state, train, task, hyper) -> params, memory
-    evaluate: callable  # (params, memory, data, task, hyper) -> {"loss", "accuracy"}
+    begin: callable  # (params, memory, turn, key, hyper) -> State
+    epoch: callable  # (state, train, valid, turn, hyper) -> State, metrics
+    end: callable  # (state, train, turn, hyper) -> params, memory
+    evaluate: callable  # (params, memory, data, turn, hyper) -> {"loss", "accuracy"}
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
-    """The numbers of config.approach and the first learning rate, as traced scalars."""
-    numbers = {k: v for k, v in config.approach.items() if isinstance(v, float)}
-    return {k: jnp.float32(v) for k, v in {**numbers, "lr": config.lr}.items()}
+    """The numbers that the compiled program takes as arguments, by their last name."""
+    return {path.split(".")[-1]: jnp.float32(v) for path, v in configs.traced(config).items()}
 
 
 def compile(config: ConfigDict, approach: Approach) -> Program:
-    """The functions of a run, to be compiled at their first call."""
+    """The functions of a single run, to be compiled at their first call."""
+    f = functions(config, approach)
+    return Program(
+        init=jax.jit(f.init),
+        begin=jax.jit(f.begin),
+        epoch=jax.jit(f.epoch, donate_argnums=0),
+        end=jax.jit(f.end),
+        evaluate=jax.jit(f.evaluate),
+    )
 
-    def begin(params: Tree, memory: Tree, task: Array, key: Array, hyper: Hyper) -> State:
+
+def functions(config: ConfigDict, approach: Approach) -> Program:
+    """The functions of a run. hatjax.replicas maps them over many runs at once."""
+
+    def begin(params: Tree, memory: Tree, turn: Turn, key: Array, hyper: Hyper) -> State:
         key, start = jax.random.split(key)
-        params, memory = approach.begin_task(params, memory, task, start)
-        optimizer = approach.transform.init(rows_of(approach, params, task))
-        schedule = plateau.start(hyper["lr"], config.lr_patience, params)
+        step = evaluation_step(turn, hyper)._replace(key=start)
+        params, memory = approach.begin_task(params, memory, step)
+        schedule, memory = approach.schedule.start(params, memory, step)
+        optimizer = approach.transform.init(approach.take(params, memory, step))
         return State(params, memory, optimizer, schedule, key)
 
-    def epoch(state: State, train: Data, valid: Data, task: Array, hyper: Hyper):
-        key, shuffling, dropping = jax.random.split(state.key, 3)
+    def epoch(before: State, train: Data, valid: Data, turn: Turn, hyper: Hyper):
+        key, shuffling, dropping, choosing = jax.random.split(before.key, 4)
         order = feed.shuffle(shuffling, train)
         state, losses, accuracy = run_steps(
-            config, approach, state, train, order, task, dropping, hyper
+            config, approach, before, train, order, turn, dropping, hyper
         )
-        scores = evaluate(config, approach, state.params, state.memory, valid, task, hyper)
-        lr = state.plateau.lr
-        schedule = plateau.update(
-            state.plateau,
-            scores["loss"],
-            state.params,
-            factor=config.lr_factor,
-            patience=config.lr_patience,
-            least=config.lr_min,
-        )
+        scores = evaluate(config, approach, state.params, state.memory, valid, turn, hyper)
+        step = evaluation_step(turn, hyper)._replace(key=choosing)
         metrics = {
             "losses": losses,
             "train_accuracy": accuracy,
             "valid_loss": scores["loss"],
             "valid_accuracy": scores["accuracy"],
-            "lr": lr,
-            "done": schedule.done,
-        }
-        metrics |= approach.report(state.params, state.memory, evaluation_step(task, hyper))
-        return state._replace(plateau=schedule, key=key), metrics
+            "lr": before.schedule.lr,
+        } | approach.report(state.params, state.memory, step)
+        schedule, params, memory = approach.schedule.update(
+            state.schedule, scores["loss"], state.params, state.memory, step
+        )
+        state = State(params, memory, state.optimizer, schedule, key)
+        return state, metrics | {"done": schedule.done}
 
-    def end(state: State, train: Data, task: Array, hyper: Hyper) -> tuple[Tree, Tree]:
+    def end(state: State, train: Data, turn: Turn, hyper: Hyper) -> tuple[Tree, Tree]:
         # With the key: the published code's Fisher information is taken with dropout.
-        step = evaluation_step(task, hyper)._replace(key=state.key)
-        return approach.end_task(state.plateau.params, state.memory, train, step)
+        step = evaluation_step(turn, hyper)._replace(key=state.key)
+        params, memory = approach.schedule.best(state.schedule, state.memory, step)
+        return approach.end_task(params, memory, train, step)
 
-    def scores(params: Tree, memory: Tree, data: Data, task: Array, hyper: Hyper):
-        return evaluate(config, approach, params, memory, data, task, hyper)
+    def scores(params: Tree, memory: Tree, data: Data, turn: Turn, hyper: Hyper):
+        return evaluate(config, approach, params, memory, data, turn, hyper)
 
-    return Program(
-        init=jax.jit(approach.init),
-        begin=jax.jit(begin),
-        epoch=jax.jit(epoch, donate_argnums=0),
-        end=jax.jit(end, donate_argnums=0),
-        evaluate=jax.jit(scores),
-    )
-
-
-def rows_of(approach: Approach, params: Tree, task: Array) -> Tree:
-    """The parameters that a step of `task` works on."""
-    return params if approach.whole else rows.take(params, task)
+    return Program(approach.init, begin, epoch, end, scores)
 
 
 def train_step(
@@ -113,21 +109,22 @@ def run_steps(
     state: State,
     data: Data,
     order: Array,
-    task: Array,
+    turn: Turn,
     key: Array,
     hyper: Hyper,
 ) -> tuple[State, Array, Array]:
     """One pass over `data` in `order` "N": the state after it, losses "B" (padded), accuracy."""
     count = feed.trips(data, config.batch)
-    most = -(-len(data.y) // config.batch)
+    most = -(-data.y.shape[1] // config.batch)
 
     def body(i, carry):
         own, optimizer, losses, right = carry
         batch = feed.batch(data, order, i, config.batch)
         step = Step(
-            task=task,
+            task=turn.task,
+            seen=turn.seen,
             progress=progress(config, i, count, data.n),
-            lr=state.plateau.lr,
+            lr=state.schedule.lr,
             key=jax.random.fold_in(key, i),
             hyper=hyper,
         )
@@ -136,10 +133,11 @@ def run_steps(
         )
         return own, optimizer, losses.at[i].set(loss), right + correct(approach, out, batch)
 
-    own = rows_of(approach, state.params, task)
+    at = evaluation_step(turn, hyper)
+    own = approach.take(state.params, state.memory, at)
     carry = (own, state.optimizer, jnp.zeros(most), jnp.float32(0))
     own, optimizer, losses, right = lax.fori_loop(0, count, body, carry)
-    params = own if approach.whole else rows.put(state.params, own, task)
+    params = approach.put(state.params, own, state.memory, at)
     return state._replace(params=params, optimizer=optimizer), losses, right / data.n
 
 
@@ -153,9 +151,9 @@ def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
     return jnp.where(count > 1, i / jnp.maximum(count - 1, 1), 1).astype(jnp.float32)
 
 
-def evaluation_step(task: Array, hyper: Hyper) -> Step:
+def evaluation_step(turn: Turn, hyper: Hyper) -> Step:
     """The step of evaluation: at the end of an epoch (s = s_max), without dropout."""
-    return Step(task, jnp.float32(1), jnp.float32(0), None, hyper)
+    return Step(*turn, jnp.float32(1), jnp.float32(0), None, hyper)
 
 
 def correct(approach: Approach, out: Out, batch: Batch) -> Array:
@@ -171,12 +169,12 @@ def evaluate(
     params: Tree,
     memory: Tree,
     data: Data,
-    task: Array,
+    turn: Turn,
     hyper: Hyper,
 ) -> dict[str, Array]:
     """The approach's loss and the accuracy on `data`, without dropout and at s_max."""
-    own = rows_of(approach, params, task)
-    step = evaluation_step(task, hyper)
+    step = evaluation_step(turn, hyper)
+    own = approach.take(params, memory, step)
 
     def body(i, carry):
         loss, right = carry

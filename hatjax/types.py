@@ -26,6 +26,7 @@ class Task(NamedTuple):
     """One task of the sequence. Its network input is (x - mean) / std, with its pixels permuted."""
 
     name: str
+    row: int  # its row in the per-task arrays (heads, embeddings): the same in every task order
     classes: int
     train: Split
     valid: Split
@@ -36,12 +37,16 @@ class Task(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A split on the device, padded to N examples so that one compiled program serves all tasks."""
+    """A split on the device, padded to N examples so that one compiled program serves all tasks.
 
-    x: Array  # "N h w c" uint8
-    y: Array  # "N" int32
-    task: Array  # "N" int32, the task of every example (several tasks in joint training)
-    n: Array  # int32[], the number of real examples
+    The replicas of S seeds read S versions of it; those of one seed share theirs.
+    """
+
+    x: Array  # "S N h w c" uint8
+    y: Array  # "S N" int32
+    task: Array  # "S N" int32, the row of every example's task (several in joint training)
+    version: Array  # int32[], the one that this replica reads
+    n: Array  # int32[], its number of real examples
     mean: Array  # "T c"
     std: Array  # "T c"
 
@@ -55,14 +60,22 @@ class Batch(NamedTuple):
     weight: Array  # "b" float32, 1 or 0
 
 
+class Turn(NamedTuple):
+    """Which task it is, and when: seeds learn the same tasks in different orders."""
+
+    task: Array  # int32[], its row in the per-task arrays
+    seen: Array  # int32[], how many tasks are learned before it
+
+
 class Step(NamedTuple):
     """Where training stands. Evaluation is progress 1 without a key."""
 
-    task: Array  # int32[]
+    task: Array  # int32[], the row of the task in the per-task arrays
+    seen: Array  # int32[], how many tasks are learned before it
     progress: Array  # float32[], how far the epoch is, 0..1: sets s (eq. 3)
     lr: Array  # float32[]
     key: Array | None  # for dropout; None: no dropout
-    hyper: dict[str, Array]  # float32[] each: the numeric fields of config.approach
+    hyper: dict[str, Array]  # float32[] each: config.traced
 
 
 class Out(NamedTuple):
@@ -81,28 +94,43 @@ class Network(NamedTuple):
     """
 
     init: Callable[[Array], Tree]  # key -> params
-    apply: Callable[..., Out]  # (params, x, task, s=None, key=None) -> Out
-    gates: Callable[..., dict[str, Array]]  # (params, task, s) -> {layer: "units"}
+    apply: Callable[..., Out]  # (params, x, task, s=None, key=None, ...) -> Out
+    gates: Callable[..., dict[str, Array]] | None  # (params, task, s) -> {layer: "units"}
     axes: Tree  # like params["trunk"]: a tuple a parameter, the gate on each of its axes, or None
     units: dict[str, int]  # layer -> gated units; empty without gates
-    classes: tuple[int, ...]  # of every task
+    classes: tuple[int, ...]  # of every task, by row
+    unused: int = 0  # numbers of the trunk that only pad it
+
+
+class Schedule(NamedTuple):
+    """What happens between the epochs of a task: learning rate, best parameters, when to stop.
+
+    Its state has `lr` float32[], the rate of the next epoch, and `done` bool[].
+    """
+
+    start: Callable[..., tuple[Tree, Tree]]  # (params, memory, step) -> state, memory
+    # (state, validation loss, params, memory, step) -> state, params, memory
+    update: Callable[..., tuple[Tree, Tree, Tree]]
+    best: Callable[..., tuple[Tree, Tree]]  # (state, memory, step) -> params, memory of the best
 
 
 class Approach(NamedTuple):
     """A way to learn a sequence of tasks, as pure functions.
 
     `memory` is all that is remembered between tasks, one pytree of arrays; an empty past is zeros.
-    `loss` and `transform` see the rows of the current task only (networks.rows), unless `whole`.
+    `loss` and `transform` see `own`, what `take` gives: the parameters that the task works on.
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]  # key -> params, memory
-    begin_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, task, key) -> params, memory
-    loss: Callable[..., tuple[Array, Out]]  # (params, memory, batch, step) -> loss, out
+    begin_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, step) -> params, memory
+    take: Callable[..., Tree]  # (params, memory, step) -> own
+    put: Callable[..., Tree]  # (params, own, memory, step) -> params, the inverse
+    loss: Callable[..., tuple[Array, Out]]  # (own, memory, batch, step) -> loss, out
     transform: optax.GradientTransformationExtraArgs  # update(..., memory=memory, step=step)
+    schedule: Schedule
     end_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, data, step) -> params, memory
     predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
     report: Callable[..., dict[str, Array]] = lambda params, memory, step: {}  # for metrics.jsonl
-    whole: bool = False  # the loss reads the heads of all tasks
     union: bool = False  # a task's data are those of all the tasks so far
     trained: bool = True  # False: there is nothing to train
     correct: Callable[..., Array] | None = None  # (out, batch) -> how many are right; None: argmax
@@ -124,5 +152,5 @@ class State(NamedTuple):
     params: Tree
     memory: Tree
     optimizer: optax.OptState
-    plateau: Plateau
+    schedule: Tree  # of the approach's Schedule
     key: Array

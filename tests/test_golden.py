@@ -18,7 +18,7 @@ from tests.golden_layout import kernel_rows, to_torch, to_tree
 
 FOLDER = Path(os.environ.get("HATJAX_GOLDEN", Path(__file__).parent / "golden"))
 NETWORKS = {"mlp": "mlp", "mlp_hat": "mlp", "alexnet": "alexnet", "alexnet_hat": "alexnet"}
-NETWORKS |= {"alexnet_lfl": "alexnet"}
+NETWORKS |= {f"alexnet_{name}": "alexnet" for name in ("lfl", "progressive", "pathnet")}
 NOT_CASES = ("plateau", "tasks", "random")  # files of other kinds
 
 
@@ -33,22 +33,20 @@ class Case:
         self.z = np.load(FOLDER / f"{name}.npz", allow_pickle=False)
         self.meta = json.loads(str(self.z["meta"]))
         self.approach = self.meta["approach"].replace("-", "_")
-        if self.approach not in approaches.APPROACHES:
-            pytest.skip(f"{name}: unknown approach {self.meta['approach']!r}")
-        if self.meta["network"] not in NETWORKS:
-            pytest.skip(f"{name}: unknown network {self.meta['network']!r}")
         self.count = len(self.meta["classes"])
         self.tasks = [self.task(t) for t in range(self.count)]
         self.config = self.make_config()
         image = self.tasks[0].train.x.shape[1:]
         self.network = networks.make(self.config, image, tuple(self.meta["classes"]))
         self.rows = kernel_rows(self.meta)
+        self.shapes = {k[5:]: self.z[k].shape for k in self.z if k.startswith("init/")}
 
     def task(self, t: int) -> Task:
         x = self.z[f"x/{t}"].transpose(0, 2, 3, 1)
         split = Split(x, self.z[f"y/{t}"])
         c = x.shape[-1]
-        return Task(str(t), self.meta["classes"][t], split, split, split, np.zeros(c), np.ones(c))
+        classes = self.meta["classes"][t]
+        return Task(str(t), t, classes, split, split, split, np.zeros(c), np.ones(c))
 
     def make_config(self):
         h = self.meta["hyperparameters"]
@@ -56,7 +54,14 @@ class Case:
         c.network.name = NETWORKS[self.meta["network"]]
         c.fidelity = "code"
         c.lr, c.batch, c.eval_batch = h["lr"], h["batch"], h["batch"]
-        c.network.widths = tuple(v for v in self.meta["widths"].values() if type(v) is int)
+        widths = self.meta["widths"]
+        c.network.widths = tuple(v for k, v in widths.items() if k.startswith(("c", "fc")))
+        if self.approach == "progressive":  # the widths are those of a column
+            c.network.expand = float(self.count)
+        if self.approach == "pathnet":  # a tournament of the given paths, one generation
+            c.network.expand, c.network.modules, c.network.active = 1.0, widths["M"], widths["N"]
+            c.approach.rivals, c.approach.generations = len(self.z["state/0/path"]), 1
+            c.epochs = self.meta["epochs"]
         c.network.dropout_in = 0.0
         del c.network.dropout
         c.network.dropout = 0.0 if c.network.name == "mlp" else (0.0,) * 5
@@ -75,8 +80,15 @@ class Case:
         error = np.max(np.abs(np.asarray(got, np.float64) - want))
         assert error <= self.meta["tolerance"][kind] * np.max(np.abs(want)), (key, error)
 
+    def to_torch(self, params) -> dict[str, np.ndarray]:
+        return to_torch(params, self.shapes, self.meta, self.rows)
+
     def close_params(self, prefix: str, params) -> None:
-        for name, got in to_torch(params, self.meta, self.rows).items():
+        """All of the published parameters but those of the heads' laterals, which do nothing."""
+        arrays = self.to_torch(params)
+        unused = {name for name in self.shapes if name.startswith(("Vfl", "Ufl"))}
+        assert arrays.keys() == self.shapes.keys() - unused
+        for name, got in arrays.items():
             key = f"{prefix}/{name}"
             self.close(key if key in self.z else f"params/{prefix.split('/')[1]}/{name}", got)
 
@@ -88,14 +100,14 @@ def test_case(name):
     params = to_tree({k[5:]: z[k] for k in z if k.startswith("init/")}, case.meta, case.rows)
     start = jax.tree.map(jnp.asarray, params)
     approach = approaches.make(c, case.network._replace(init=lambda key: start))
-    hyper = train.hyperparameters(c)
+    hyper, key = train.hyperparameters(c), jax.random.key(0)
     expected = jax.eval_shape(approach.init, jax.random.key(0))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected[0])
     memory = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), expected[1])
 
     @jax.jit
-    def one_pass(state, data, order, t):
-        return train.run_steps(c, approach, state, data, order, t, jax.random.key(0), hyper)
+    def one_pass(state, data, order, turn):
+        return train.run_steps(c, approach, state, data, order, turn, key, hyper)
 
     end = jax.jit(approach.end_task)
     predict = jax.jit(approach.predict)
@@ -104,28 +116,37 @@ def test_case(name):
     for t in range(case.count):
         length = feed.capacity(case.tasks, "train", c.batch, approach.union)
         data = feed.put(case.tasks, t, "train", length, approach.union)
-        params, memory = approach.begin_task(params, memory, jnp.int32(t), jax.random.key(0))
-        own = train.rows_of(approach, params, t)
-        schedule = plateau.start(c.lr, c.lr_patience, params)
-        state = State(params, memory, approach.transform.init(own), schedule, jax.random.key(0))
+        turn = jax.device_put(feed.turn(case.tasks, t))
+        step = train.evaluation_step(turn, hyper)._replace(key=key)
+        params, memory = approach.begin_task(params, memory, step)
+        schedule, memory = approach.schedule.start(params, memory, step)
+        optimizer = approach.transform.init(approach.take(params, memory, step))
+        state = State(params, memory, optimizer, schedule, key)
+        if case.approach == "pathnet":
+            check_start(case, t, params)
+            rivals = jnp.asarray(z[f"state/{t}/path"], jnp.int32)
+            memory["paths"] = memory["paths"].at[t].set(rivals[0])
+            state = state._replace(schedule=schedule._replace(rivals=rivals), memory=memory)
         for e in range(case.meta["epochs"]):
             order = z[f"order/{t}/{e}"].astype(np.int32)
             if e == 0:
                 alone = data._replace(n=jnp.int32(c.batch))  # a pass of one step
-                first = one_pass(state, alone, padded(order, length), t)
+                first = one_pass(state, alone, padded(order, length), turn)
                 case.close_params(f"first/{t}", first[0].params)
-            state, losses, _ = one_pass(state, data, padded(order, length), t)
+            state, losses, _ = one_pass(state, data, padded(order, length), turn)
             case.close(f"loss/{t}/{e}", losses[: len(z[f"loss/{t}/{e}"])])
-        case.close_params(f"params/{t}", state.params)
-        before, key = memory, jax.random.key(0)
-        step = train.Step(jnp.int32(t), jnp.float32(1), jnp.float32(0), key, hyper)
+            if e + 1 == case.meta["epochs"]:
+                case.close_params(f"params/{t}", state.params)
+            if case.approach == "pathnet":
+                state = next_rival(case, t, e, approach, state, evaluate, data, turn, step)
+        before = memory
         params, memory = end(state.params, state.memory, data, step)
         case.close_params(f"end/{t}", params)
         check_state(case, t, params, memory, hyper)
         check_fisher(case, t, params, before, memory)
         for u in range(t + 1):
             data = feed.put(case.tasks, u, "test", length)
-            got = evaluate(params, memory, data, u, hyper)
+            got = evaluate(params, memory, data, feed.turn(case.tasks, u), hyper)
             case.close(f"eval/{t}/{u}", [got["loss"], got["accuracy"]])
             x = case.tasks[u].test.x[:6]
             logits = predict(params, memory, x, u, hyper)
@@ -134,6 +155,34 @@ def test_case(name):
 
 def padded(order: np.ndarray, length: int) -> np.ndarray:
     return np.pad(order, (0, length - len(order)))
+
+
+def check_start(case: Case, t: int, params) -> None:
+    """Modules of no earlier path are as at first, and the others as the last task left them."""
+    arrays = case.to_torch({"trunk": params["trunk"]})
+    for name, got in arrays.items():
+        before = [f"start/{t}/{name}", f"end/{t - 1}/{name}", f"params/{t - 1}/{name}"]
+        key = next((k for k in before if k in case.z), f"init/{name}")
+        error = np.max(np.abs(got - case.z[key]))
+        assert error <= 1e-5 * np.max(np.abs(case.z[key])), key
+
+
+def next_rival(case: Case, t: int, e: int, approach, state, evaluate, data, turn, step) -> State:
+    """The tournament after an epoch, the training data serving as validation data."""
+    scores = evaluate(state.params, state.memory, data, turn, step.hyper)
+    want = case.z[f"state/{t}/valid"][e]
+    np.testing.assert_allclose([scores["loss"], scores["accuracy"]], want, rtol=1e-5)
+    schedule, params, memory = approach.schedule.update(
+        state.schedule, scores["loss"], state.params, state.memory, step
+    )
+    state = state._replace(params=params, memory=memory, schedule=schedule)
+    if e + 1 < case.meta["epochs"]:
+        return state
+    assert int(schedule.winner) == case.z[f"state/{t}/winner"] and schedule.done
+    best, memory = approach.schedule.best(schedule, memory, step)
+    np.testing.assert_array_equal(memory["paths"][t], case.z[f"state/{t}/bestPath"][t])
+    jax.tree.map(np.testing.assert_array_equal, best, params)
+    return state._replace(memory=memory)
 
 
 def check_state(case: Case, t: int, params, memory, hyper) -> None:
@@ -148,7 +197,7 @@ def check_state(case: Case, t: int, params, memory, hyper) -> None:
             params["trunk"],
             case.network.axes,
         )
-        for name, got in to_torch({"trunk": back}, case.meta, case.rows).items():
+        for name, got in case.to_torch({"trunk": back}).items():
             case.close(f"state/{t}/mask_back/{name}", got)
 
 
@@ -173,7 +222,7 @@ def check_fisher(case: Case, t: int, params, before, after) -> None:
             lambda m, f: jnp.where(f > 0, m, 0), merged, after["fisher"]
         )
     for prefix, tree in compare.items():
-        for name, got in to_torch({"trunk": tree}, case.meta, case.rows).items():
+        for name, got in case.to_torch({"trunk": tree}).items():
             key = f"{prefix.format(t)}/{name}"
             if key in case.z:
                 case.close(key, got)
@@ -189,7 +238,7 @@ def test_random():
         return Split(np.zeros((len(y), 1, 1, 1), np.uint8), y)
 
     sequence = [
-        Task(str(t), n, split(z[f"ytrain/{t}"]), split(z[f"ytest/{t}"]), split(z[f"ytest/{t}"]),
+        Task(str(t), t, n, split(z[f"ytrain/{t}"]), split(z[f"ytest/{t}"]), split(z[f"ytest/{t}"]),
              np.zeros(1), np.ones(1))
         for t, n in enumerate(classes)
     ]  # fmt: skip
@@ -198,11 +247,12 @@ def test_random():
     params, memory = program.init(jax.random.key(0))
     for t in range(len(classes)):
         data = feed.put(sequence, t, "train", feed.capacity(sequence, "train", c.batch))
-        state = program.begin(params, memory, t, jax.random.key(0), hyper)
-        params, memory = program.end(state, data, t, hyper)
+        turn = feed.turn(sequence, t)
+        state = program.begin(params, memory, turn, jax.random.key(0), hyper)
+        params, memory = program.end(state, data, turn, hyper)
         for u in range(t + 1):
             test = feed.put(sequence, u, "test", feed.capacity(sequence, "test", c.batch))
-            scores = program.evaluate(params, memory, test, u, hyper)
+            scores = program.evaluate(params, memory, test, feed.turn(sequence, u), hyper)
             assert float(scores["loss"]) == 0
             np.testing.assert_allclose(scores["accuracy"], z[f"expected/{t}/{u}"], rtol=1e-5)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "types", "config", "data", "tasks", "feed", "networks", "transforms", "approaches",
-    "plateau", "train", "metrics", "results", "progress", "run", "peer", "benchmark", "main",
+    "errors", "types", "config", "data", "tasks", "feed", "networks", "transforms", "plateau",
+    "approaches", "train", "metrics", "results", "progress", "run", "peer", "benchmark", "main",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},

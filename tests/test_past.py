@@ -31,7 +31,7 @@ def small(name: str, seed: int):
         split = Split(x, rng.integers(0, classes, 27))
         c_in = x.shape[-1]
         tasks.append(
-            Task(str(t), classes, split, split, split, np.full(c_in, 127.0), np.full(c_in, 74.0))
+            Task(str(t), t, classes, split, split, split, np.full(c_in, 127.0), np.full(c_in, 74.0))
         )
     network = networks.make(c, GATED[name], CLASSES)
     return c, tasks, network, approaches.make(c, network)
@@ -59,16 +59,17 @@ def test_past_is_untouched(name, seed):
     seen = {}
     for t in range(len(tasks)):
         data = feed.put(tasks, t, "train", length)
-        state = program.begin(params, memory, t, jax.random.fold_in(key, t), hyper)
+        turn = feed.turn(tasks, t)
+        state = program.begin(params, memory, turn, jax.random.fold_in(key, t), hyper)
         before = jax.tree.map(jnp.copy, state.params)
         for _ in range(3):
-            state, _ = program.epoch(state, data, data, t, hyper)
+            state, _ = program.epoch(state, data, data, turn, hyper)
         changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, state.params)
         assert any(jax.tree.leaves(changed["trunk"]))  # there was something to protect
-        state = state._replace(params=state.plateau.params)
+        state = state._replace(params=state.schedule.params)
         extreme = binary(state.params, t, jax.random.fold_in(key, 100 + t))
-        plateau = state.plateau._replace(params=extreme)
-        params, memory = program.end(state._replace(plateau=plateau), data, t, hyper)
+        schedule = state.schedule._replace(params=extreme)
+        params, memory = program.end(state._replace(schedule=schedule), data, turn, hyper)
         gates = network.gates(params, t, hyper["s_max"])
         assert all(set(np.unique(g)) <= {0.0, 1.0} for g in gates.values())
         for u, logits in seen.items():

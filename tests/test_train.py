@@ -21,7 +21,7 @@ def setup(approach: str = "hat"):
     for t, n in enumerate(SIZES):
         split = Split(rng.integers(0, 256, (n, 4, 4, 1), np.uint8), np.arange(n) % CLASSES[t])
         tasks.append(
-            Task(str(t), CLASSES[t], split, split, split, np.full(1, 100.0), np.full(1, 50.0))
+            Task(str(t), t, CLASSES[t], split, split, split, np.full(1, 100.0), np.full(1, 50.0))
         )
     network = networks.make(c, (4, 4, 1), CLASSES)
     return c, tasks, network, approaches.make(c, network)
@@ -35,19 +35,20 @@ def test_one_compilation_serves_all_tasks_and_nothing_is_transferred(approach):
     params, memory = program.init(key)
     length = feed.capacity(tasks, "train", c.batch)
     tests = feed.capacity(tasks, "test", c.eval_batch)
-    numbers = [jnp.int32(t) for t in range(len(tasks))]
-    for t in numbers:
+    turns = [jax.device_put(feed.turn(tasks, t)) for t in range(len(tasks))]
+    for t, turn in enumerate(turns):
         data, test = (
-            feed.put(tasks, int(t), "train", length),
-            feed.put(tasks, int(t), "test", tests),
+            feed.put(tasks, t, "train", length),
+            feed.put(tasks, t, "test", tests),
         )
-        state = program.begin(params, memory, t, key, hyper)
+        state = program.begin(params, memory, turn, key, hyper)
         with jax.transfer_guard("disallow"):
             for _ in range(2):
-                state, scores = program.epoch(state, data, test, t, hyper)
-        params, memory = program.end(state, data, t, hyper)
-        for u in numbers[: int(t) + 1]:
-            program.evaluate(params, memory, feed.put(tasks, int(u), "test", tests), u, hyper)
+                state, scores = program.epoch(state, data, test, turn, hyper)
+        params, memory = program.end(state, data, turn, hyper)
+        for u in range(t + 1):
+            data = feed.put(tasks, u, "test", tests)
+            program.evaluate(params, memory, data, turns[u], hyper)
     assert program.epoch._cache_size() == 1
     assert program.begin._cache_size() == 1
     assert program.end._cache_size() == 1
@@ -66,10 +67,11 @@ def test_epoch_is_the_loop_written_plainly():
     order = feed.shuffle(key, data)
     n = SIZES[t]
     np.testing.assert_array_equal(np.sort(order[:n]), np.arange(n))
+    turn = feed.turn(tasks, t)
     schedule = plateau.start(c.lr, c.lr_patience, params)
     optimizer = method.transform.init(rows.take(params, t))
     state = State(params, memory, optimizer, schedule, key)
-    after, losses, _ = train.run_steps(c, method, state, data, order, t, key, hyper)
+    after, losses, _ = train.run_steps(c, method, state, data, order, turn, key, hyper)
 
     x, y = tasks[t].train.x, tasks[t].train.y
     batches = [np.asarray(order[i : min(i + 8, n)]) for i in range(0, n, 8)]
@@ -80,7 +82,7 @@ def test_epoch_is_the_loop_written_plainly():
             jnp.full(len(index), t),
             jnp.ones(len(index)),
         )
-        step = train.Step(t, jnp.float32(b / (len(batches) - 1)), jnp.float32(c.lr), None, hyper)
+        step = train.Step(t, t, jnp.float32(b / (len(batches) - 1)), jnp.float32(c.lr), None, hyper)
         own = rows.take(params, t)
         own, _, loss, _ = train.train_step(method, own, memory, optimizer, batch, step)
         params = rows.put(params, own, t)

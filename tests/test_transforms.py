@@ -15,7 +15,7 @@ HYPER = {"s_max": 400.0, "cosh_max": 50.0, "e_max": 6.0, "clip": 1.0}
 
 def step(progress=0.5, lr=0.1, **hyper) -> Step:
     numbers = {k: jnp.float32(v) for k, v in {**HYPER, **hyper}.items()}
-    return Step(jnp.int32(1), jnp.float32(progress), jnp.float32(lr), None, numbers)
+    return Step(jnp.int32(1), jnp.int32(1), jnp.float32(progress), jnp.float32(lr), None, numbers)
 
 
 def apply(transform, updates, params=None, memory=None, at=None):

@@ -10,6 +10,8 @@ from hatjax.approaches import (
     joint,
     lfl,
     lwf,
+    pathnet,
+    progressive,
     random,
     sgd,
     sgd_frozen,
@@ -29,6 +31,8 @@ APPROACHES = {
     "ewc": ewc.make,
     "imm_mean": imm_mean.make,
     "imm_mode": imm_mode.make,
+    "progressive": progressive.make,
+    "pathnet": pathnet.make,
     "hat": hat.make,
 }
 

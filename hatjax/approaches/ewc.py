@@ -46,7 +46,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
             new = fisher.per_batch(entropy, params["trunk"], data, step.key)
         else:
             new = fisher.per_example(entropy, params["trunk"], data)
-        t = step.task
+        t = step.seen
         mean = jax.tree.map(lambda f, g: (f + t * g) / (t + 1), new, memory["fisher"])
         return params, {"old": params["trunk"], "fisher": mean}
 

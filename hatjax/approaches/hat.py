@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from hatjax import transforms
-from hatjax.approaches.sgd import cross_entropy
+from hatjax.approaches import sgd
 from hatjax.types import Approach, Array, Network
 
 
@@ -36,11 +36,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
         past = {layer: jnp.zeros(units) for layer, units in network.units.items()}
         return network.init(key), {"past": past}
 
-    def begin_task(params, memory, task, key):
+    def begin_task(params, memory, step):
         # Keep the other tasks' embeddings in range too; this task's are kept after each step.
         def keep(e: Array) -> Array:  # "T units"
-            bound = config.approach.e_max
-            mine = (jnp.arange(len(e)) == task)[:, None]
+            bound = step.hyper["e_max"]
+            mine = (jnp.arange(len(e)) == step.task)[:, None]
             return jnp.where(mine, e, jnp.clip(e, -bound, bound))
 
         return params | {"gates": jax.tree.map(keep, params["gates"])}, memory
@@ -49,7 +49,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         s = transforms.anneal(step.progress, step.hyper["s_max"])
         out = network.apply(params, batch.x, step.task, s, step.key)
         r = sparsity(out.gates, memory["past"], config.fidelity)
-        return cross_entropy(out.logits, batch) + step.hyper["c"] * r, out  # eq. 4
+        return sgd.cross_entropy(out.logits, batch) + step.hyper["c"] * r, out  # eq. 4
 
     def end_task(params, memory, data, step):
         gates = network.gates(params, step.task, step.hyper["s_max"])
@@ -69,4 +69,12 @@ def make(config: ConfigDict, network: Network) -> Approach:
         transforms.descend(),
         transforms.keep_embeddings(),
     )
-    return Approach(init, begin_task, loss, transform, end_task, predict, report)
+    return sgd.make(config, network)._replace(
+        init=init,
+        begin_task=begin_task,
+        loss=loss,
+        transform=transform,
+        end_task=end_task,
+        predict=predict,
+        report=report,
+    )

@@ -34,10 +34,10 @@ def make(config: ConfigDict, network: Network) -> Approach:
         entropy, out = base.loss(params, memory, batch, step)
         mine, old = shared(params, config.fidelity), rows.take(memory["old"], step.task)
         distance = pull(mine, old, jax.tree.map(lambda _: 1.0, mine))
-        return entropy + (step.task > 0) * step.hyper["lamb"] * distance, out
+        return entropy + (step.seen > 0) * step.hyper["lamb"] * distance, out
 
     def end_task(params, memory, data, step):
-        t, mine = step.task, shared(params, config.fidelity)
+        t, mine = step.seen, shared(params, config.fidelity)
         mean = jax.tree.map(lambda p, q: (p + t * q) / (t + 1), mine, memory["old"])
         return params | mean, {"old": mean}
 

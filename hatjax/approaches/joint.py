@@ -17,8 +17,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return sgd.cross_entropy(out.logits, batch), out
 
     return sgd.make(config, network)._replace(
-        begin_task=lambda params, memory, task, key: (network.init(key), memory),
+        begin_task=lambda params, memory, step: (network.init(step.key), memory),
         loss=loss,
-        whole=True,
         union=True,
+        **sgd.WHOLE,
     )

@@ -29,7 +29,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         far = sgd.mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
         if config.fidelity == "code":
             far = far * jnp.sum(batch.weight)
-        return entropy + (step.task > 0) * step.hyper["lamb"] * far, out
+        return entropy + (step.seen > 0) * step.hyper["lamb"] * far, out
 
     def end_task(params, memory, data, step):
         return params, {"old": params["trunk"]}

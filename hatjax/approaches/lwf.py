@@ -26,13 +26,20 @@ def distillation(logits: Array, old: Array, temperature: Array) -> Array:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD and lambda times the distillation of each old head; memory["old"]: the old parameters."""
+    """SGD and lambda times the distillation of each old head.
+
+    memory: "old", all parameters as the last task left them, and "turn" "T", which head was
+    trained first (1), second, ..., or not yet (0).
+    """
     base = sgd.make(config, network)
     tasks = jnp.arange(len(network.classes))
 
     def init(key):
         params, _ = base.init(key)
-        return params, {"old": jax.tree.map(jnp.zeros_like, params)}
+        return params, {
+            "old": jax.tree.map(jnp.zeros_like, params),
+            "turn": jnp.zeros(len(tasks), jnp.int32),
+        }
 
     def outputs(params, x, key) -> Array:
         """The logits of all heads, "T b C"; the trunk does not depend on the task and runs once."""
@@ -45,13 +52,12 @@ def make(config: ConfigDict, network: Network) -> Approach:
             outputs(memory["old"], batch.x, None),
             step.hyper["temperature"],
         )  # "T b"
-        per_example = jnp.sum(jnp.where(tasks[:, None] < step.task, terms, 0), axis=0)
+        older = (memory["turn"] > 0) & (memory["turn"] <= step.seen)
+        per_example = jnp.sum(jnp.where(older[:, None], terms, 0), axis=0)
         distilled = sgd.mean(per_example, batch)
         return sgd.cross_entropy(out.logits, batch) + step.hyper["lamb"] * distilled, out
 
-    return base._replace(
-        init=init,
-        loss=loss,
-        end_task=lambda params, memory, data, step: (params, {"old": params}),
-        whole=True,
-    )
+    def end_task(params, memory, data, step):
+        return params, {"old": params, "turn": memory["turn"].at[step.task].set(step.seen + 1)}
+
+    return base._replace(init=init, loss=loss, end_task=end_task, **sgd.WHOLE)

@@ -40,7 +40,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     def end_task(params, memory, data, step):
         learned = (jnp.arange(tasks) == step.task) | (config.fidelity == "code")
-        f = frequencies(data.y, data.n, most)
+        f = frequencies(data.y[data.version], data.n, most)
         return params, {"frequencies": jnp.where(learned[:, None], f[None], memory["frequencies"])}
 
     return sgd.make(config, network)._replace(

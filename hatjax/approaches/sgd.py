@@ -4,8 +4,15 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from hatjax import transforms
+from hatjax import plateau, transforms
+from hatjax.networks import rows
 from hatjax.types import Approach, Array, Batch, Network
+
+# For an approach whose loss reads the heads of all tasks.
+WHOLE = dict(
+    take=lambda params, memory, step: params,
+    put=lambda params, own, memory, step: own,
+)
 
 
 def mean(values: Array, batch: Batch) -> Array:
@@ -27,9 +34,12 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     return Approach(
         init=lambda key: (network.init(key), {}),
-        begin_task=lambda params, memory, task, key: (params, memory),
+        begin_task=lambda params, memory, step: (params, memory),
+        take=lambda params, memory, step: rows.take(params, step.task),
+        put=lambda params, own, memory, step: rows.put(params, own, step.task),
         loss=loss,
         transform=optax.chain(transforms.clip(), transforms.descend()),
+        schedule=plateau.make(config),
         end_task=lambda params, memory, data, step: (params, memory),
         predict=lambda params, memory, x, task, hyper: network.apply(params, x, task).logits,
     )

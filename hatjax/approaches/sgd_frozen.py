@@ -13,7 +13,7 @@ def freeze() -> transforms.Transform:
     """g' = 0 for the trunk after the first task."""
 
     def update(updates: Tree, params, memory, step) -> Tree:
-        trunk = jax.tree.map(lambda g: g * (step.task == 0), updates["trunk"])
+        trunk = jax.tree.map(lambda g: g * (step.seen == 0), updates["trunk"])
         return updates | {"trunk": trunk}
 
     return transforms.stateless(update)

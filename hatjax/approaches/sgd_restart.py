@@ -9,5 +9,5 @@ from hatjax.types import Approach, Network
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD, with all parameters drawn anew before each task."""
     return sgd.make(config, network)._replace(
-        begin_task=lambda params, memory, task, key: (network.init(key), memory)
+        begin_task=lambda params, memory, step: (network.init(step.key), memory)
     )

@@ -1,7 +1,7 @@
 """Networks: Flax modules inside, pure functions outside. No other package imports Flax.
 
-To add one, write a module like mlp.MLP (images and gates in, features out, the property `units`)
-and list it in TRUNKS.
+To add one, write a function like mlp.make, or a module like trunk.Trunk (images and gates in,
+features out, the property `units`), and list it in TRUNKS.
 """
 
 from collections.abc import Callable
@@ -13,37 +13,20 @@ from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
 from hatjax.errors import InputError, unknown
-from hatjax.networks.alexnet import AlexNet
+from hatjax.networks import alexnet, columns, mlp, modules
 from hatjax.networks.gates import GRADIENT, INIT, Gates
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Gated
-from hatjax.networks.mlp import MLP
+from hatjax.networks.trunk import Trunk
 from hatjax.types import Array, Network, Out, Tree
 
-
-def _mlp(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
-    return MLP(tuple(config.widths), config.dropout_in, config.dropout)
-
-
-def _alexnet(config: ConfigDict, image: tuple[int, ...]) -> nn.Module:
-    if len(config.widths) != 5 or len(config.dropout) != 5:
-        raise InputError(
-            "config.network.widths and config.network.dropout: alexnet has 5 layers (3 "
-            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(config.dropout)} "
-            "dropout rates"
-        )
-    if image[0] != image[1] or not AlexNet.fits(image[0]):
-        raise InputError(
-            f"images of {image[0]}x{image[1]}: alexnet needs square ones of at least 12 pixels a "
-            "side; use --config.network.name=mlp, or larger images"
-        )
-    return AlexNet(tuple(config.widths), tuple(config.dropout))
-
-
+# Kind of network -> a module that maps (images, gates) to features.
 TRUNKS: dict[str, Callable[[ConfigDict, tuple[int, ...]], nn.Module]] = {
-    "mlp": _mlp,
-    "alexnet": _alexnet,
+    "mlp": mlp.make,
+    "alexnet": alexnet.make,
 }
+# Approaches that need the stages of a network otherwise than one after the other.
+STRUCTURES = {"progressive": columns.make, "pathnet": modules.make}
 
 
 class Model(nn.Module):
@@ -62,14 +45,24 @@ class Model(nn.Module):
 def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
     """The network of `config` for images "h w c" and tasks of so many classes each.
 
-    It is gated if the approach is (config.approach.gated). Raises InputError for an unknown
-    config.network.name, and TypeError, naming it, for a trunk parameter that does not say which
-    gates lie on its axes: it would be trained unprotected.
+    It is gated if the approach is (config.approach.gated), and structured as the approach needs it.
+    Raises InputError for a config.network.name that is unknown or cannot be structured so, and
+    TypeError, naming it, for a trunk parameter that does not say which gates lie on its axes: it
+    would be trained unprotected.
     """
     if config.network.name not in TRUNKS:
         raise unknown("network", config.network.name, TRUNKS)
+    trunk = TRUNKS[config.network.name](config.network, image)
+    if config.approach.name in STRUCTURES:
+        if not isinstance(trunk, Trunk):
+            raise InputError(
+                f"approach {config.approach.name!r} builds its own network from stages "
+                f"(hatjax.networks.trunk), and network {config.network.name!r} has none: use "
+                "--config.network.name=mlp or alexnet"
+            )
+        return STRUCTURES[config.approach.name](config, trunk, image, classes)
     return wrap(
-        TRUNKS[config.network.name](config.network, image),
+        trunk,
         image,
         classes,
         gated=config.approach.get("gated", False),
@@ -122,7 +115,7 @@ def count(network: Network) -> dict[str, int]:
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     d, total = shapes["head"]["kernel"].shape[1], len(network.classes)
     return {
-        "trunk": sum(p.size for p in jax.tree.leaves(shapes["trunk"])),
+        "trunk": sum(p.size for p in jax.tree.leaves(shapes["trunk"])) - network.unused,
         "gates": total * sum(network.units.values()),
         "heads": (d + 1) * sum(network.classes),
     }

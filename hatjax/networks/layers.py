@@ -1,6 +1,5 @@
 """Layers whose parameters say which gates lie on their axes."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,9 +33,9 @@ class Gated(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
         return self.replace(axes=self.axes[:index] + self.axes[index + 1 :])
 
 
-def uniform(fan_in: int) -> Callable:
+def uniform(fan_in: int | Array) -> Callable:
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), how the published networks start all parameters."""
-    bound = 1 / math.sqrt(fan_in)
+    bound = fan_in**-0.5
     return lambda key, shape, *_: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 

@@ -1,30 +1,12 @@
 """The multi-layer perceptron of the paper's MNIST experiments."""
 
-import flax.linen as nn
-import jax
+from ml_collections import ConfigDict
 
-from hatjax.networks.layers import Dense, Dropout, gate
-from hatjax.types import Array
+from hatjax.networks.stages import Stage
+from hatjax.networks.trunk import Trunk
 
 
-class MLP(nn.Module):
-    """Images "b h w c" -> features "b d". HAT's has 2 layers of 2000 and drops .2 of the input."""
-
-    widths: tuple[int, ...]
-    dropout_in: float
-    dropout: float
-
-    @property
-    def units(self) -> dict[str, int]:
-        """The gated layers, in order, and their units."""
-        return {f"fc{i + 1}": width for i, width in enumerate(self.widths)}
-
-    @nn.compact
-    def __call__(self, x: Array, gates: dict[str, Array]) -> Array:
-        h = Dropout(self.dropout_in)(x.reshape(len(x), -1))  # "b hwc"
-        source = None
-        for layer, width in self.units.items():
-            h = jax.nn.relu(Dense(width, gate=layer, source=source, name=layer)(h))
-            h = gate(Dropout(self.dropout)(h), gates, layer)  # "b units"
-            source = layer
-        return h
+def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
+    """Dense layers fc1, fc2, ... HAT's are 2 of 2000; it drops .2 of the input."""
+    stages = (Stage(f"fc{i + 1}", n, config.dropout) for i, n in enumerate(config.widths))
+    return Trunk(tuple(stages), config.dropout_in)

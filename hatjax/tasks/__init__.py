@@ -1,6 +1,6 @@
 """From image sets to the sequence of tasks of an experiment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -48,6 +48,11 @@ def sets(config: ConfigDict) -> Iterator[tuple[str, Raw]]:
                 f'{reason}; or leave it out: --config.data.sets="{others}"'
             ) from error
         yield name, images.fit(config, name, raw)
+
+
+def by_row(tasks: Sequence[Task], field: str) -> tuple:
+    """A field of all tasks, in the order of their rows."""
+    return tuple(getattr(task, field) for task in sorted(tasks, key=lambda task: task.row))
 
 
 def check(task: Task) -> None:

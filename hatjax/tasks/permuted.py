@@ -24,7 +24,7 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
     mean, std = data.moments(name, raw.x_train)
     pixels = permutations(config, raw.x_train[0].size)
     return [
-        Task(f"{name} permuted {i}", raw.classes, train, valid, test, mean, std, p)
+        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, mean, std, p)
         for i, p in enumerate(pixels)
     ]
 

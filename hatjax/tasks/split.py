@@ -31,7 +31,7 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
             train, valid = hold_out(config, *_between(raw.x_train, raw.y_train, first, last))
             test = Split(*_between(raw.x_test, raw.y_test, first, last))
             title = _title(name, first, last, raw.classes)
-            tasks.append(Task(title, len(classes), train, valid, test, mean, std))
+            tasks.append(Task(title, len(tasks), len(classes), train, valid, test, mean, std))
     places = order(len(tasks), config.seed) if config.tasks.shuffle else range(len(tasks))
     return [tasks[i] for i in places]
 

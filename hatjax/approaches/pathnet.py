@@ -1,0 +1,109 @@
+"""PathNet (Fernando et al., 2017).
+
+Every layer has many modules, and a task uses a path of a few of them in each. The path is found by
+evolution (approaches.tournament); then its modules are frozen, and later tasks may use them.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from hatjax import transforms
+from hatjax.approaches import sgd, tournament
+from hatjax.networks import rows
+from hatjax.types import Approach, Array, Network, Step, Tree
+
+
+def on_path(trunk: Tree, path: Array) -> Tree:
+    """The modules "N ..." of a path "L N" out of {layer: "M ..."}; layers in alphabetical order."""
+    return {
+        layer: jax.tree.map(lambda p, chosen=chosen: p[chosen], trunk[layer])
+        for layer, chosen in zip(sorted(trunk), path, strict=True)
+    }
+
+
+def freeze() -> transforms.Transform:
+    """g' = 0 for the modules of earlier tasks' paths."""
+
+    def update(updates: Tree, params, memory, step: Step) -> Tree:
+        path = memory["paths"][step.task]  # "L N"
+        held = jnp.take_along_axis(memory["held"], path, axis=1)  # "L N"
+
+        def keep(g: Array, h: Array) -> Array:
+            return g * (1 - jnp.expand_dims(h, range(1, g.ndim)))
+
+        trunk = updates["trunk"]
+        trunk = {
+            layer: jax.tree.map(lambda g, h=h: keep(g, h), trunk[layer])
+            for layer, h in zip(sorted(trunk), held, strict=True)
+        }
+        return updates | {"trunk": trunk}
+
+    return transforms.stateless(update)
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """SGD on the modules of the path (networks.modules).
+
+    memory: "paths" "T L N", the modules of each task in each layer (while it learns, those of the
+    path whose turn it is), and "held" "L M", 1 for the modules that earlier tasks use.
+    """
+    base = sgd.make(config, network)
+    tasks, modules, active = len(network.classes), config.network.modules, config.network.active
+
+    def init(key):
+        params, _ = base.init(key)
+        layers = len(params["trunk"])
+        return params, {
+            "paths": jnp.zeros((tasks, layers, active), jnp.int32),
+            "held": jnp.zeros((layers, modules)),
+        }
+
+    def begin_task(params, memory, step):
+        """Modules that no task uses start anew."""
+        fresh, trunk = network.init(step.key)["trunk"], params["trunk"]
+
+        def renew(p: Array, new: Array, held: Array) -> Array:
+            return jnp.where(jnp.expand_dims(held, range(1, p.ndim)) > 0, p, new)
+
+        trunk = {
+            layer: jax.tree.map(lambda p, q, h=h: renew(p, q, h), trunk[layer], fresh[layer])
+            for layer, h in zip(sorted(trunk), memory["held"], strict=True)
+        }
+        return params | {"trunk": trunk}, memory
+
+    def take(params, memory, step):
+        path = memory["paths"][step.task]
+        return rows.take(params, step.task) | {"trunk": on_path(params["trunk"], path)}
+
+    def put(params, own, memory, step):
+        trunk = {
+            layer: jax.tree.map(
+                lambda p, q, chosen=chosen: p.at[chosen].set(q),
+                params["trunk"][layer],
+                own["trunk"][layer],
+            )
+            for layer, chosen in zip(sorted(own["trunk"]), memory["paths"][step.task], strict=True)
+        }
+        return rows.put(params, own, step.task) | {"trunk": trunk}
+
+    def end_task(params, memory, data, step):
+        path = memory["paths"][step.task]
+        used = jax.vmap(lambda held, chosen: held.at[chosen].set(1))(memory["held"], path)
+        return params, memory | {"held": used}
+
+    def predict(params, memory, x, task, hyper):
+        own = {"trunk": on_path(params["trunk"], memory["paths"][task])}
+        return network.apply(rows.take(params, task) | own, x, task).logits
+
+    return base._replace(
+        init=init,
+        begin_task=begin_task,
+        take=take,
+        put=put,
+        transform=optax.chain(transforms.clip(freeze()), transforms.descend()),
+        schedule=tournament.make(config),
+        end_task=end_task,
+        predict=predict,
+    )

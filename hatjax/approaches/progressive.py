@@ -1,0 +1,65 @@
+"""Progressive neural networks (Rusu et al., 2016).
+
+Each task gets a column of its own, which also reads the columns of the tasks before. Those are
+frozen, so nothing is forgotten; the network grows with the tasks.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hatjax.approaches import sgd
+from hatjax.networks import rows
+from hatjax.types import Approach, Network
+
+
+def make(config: ConfigDict, network: Network) -> Approach:
+    """SGD on the task's column (networks.columns).
+
+    memory: "old", the columns as the tasks before left them, and "column" "T", that of each task:
+    the k-th to be learned has column k.
+    """
+    base = sgd.make(config, network)
+
+    def init(key):
+        params, _ = base.init(key)
+        return params, {
+            "old": jax.tree.map(jnp.zeros_like, params["trunk"]),
+            "column": jnp.zeros(len(network.classes), jnp.int32),
+        }
+
+    def begin_task(params, memory, step):
+        return params, memory | {"column": memory["column"].at[step.task].set(step.seen)}
+
+    def take(params, memory, step):
+        column = jax.tree.map(lambda p: rows.pick(p, step.seen), params["trunk"])
+        return rows.take(params, step.task) | {"trunk": column}
+
+    def put(params, own, memory, step):
+        columns = jax.tree.map(lambda p, q: p.at[step.seen].set(q), params["trunk"], own["trunk"])
+        return rows.put(params, own, step.task) | {"trunk": columns}
+
+    def loss(params, memory, batch, step):
+        out = network.apply(
+            params, batch.x, step.task, key=step.key, old=memory["old"], column=step.seen
+        )
+        return sgd.cross_entropy(out.logits, batch), out
+
+    def end_task(params, memory, data, step):
+        return params, memory | {"old": params["trunk"]}
+
+    def predict(params, memory, x, task, hyper):
+        column = memory["column"][task]
+        own = jax.tree.map(lambda p: rows.pick(p, column), params["trunk"])
+        params = rows.take(params, task) | {"trunk": own}
+        return network.apply(params, x, task, old=memory["old"], column=column).logits
+
+    return base._replace(
+        init=init,
+        begin_task=begin_task,
+        take=take,
+        put=put,
+        loss=loss,
+        end_task=end_task,
+        predict=predict,
+    )

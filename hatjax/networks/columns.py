@@ -1,0 +1,144 @@
+"""Columns of a progressive network (Rusu et al., 2016): one a task, each reads those before it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hatjax.networks import rows
+from hatjax.networks.head import Head
+from hatjax.networks.layers import Dropout, uniform
+from hatjax.networks.stages import Stage, enter, leave, linear, scaled
+from hatjax.networks.trunk import Trunk
+from hatjax.types import Array, Network, Out, Tree
+
+
+class Adapter(nn.Module):
+    """relu(V [scale_k h_k for k < column]): "T b ... c" -> "b ... c", h_k zero from `column` on."""
+
+    @nn.compact
+    def __call__(self, seen: Array, column: Array) -> Array:
+        columns, c = seen.shape[0], seen.shape[-1]
+        start = uniform(jnp.maximum(column, 1) * c)
+        scale = self.param("scale", nn.initializers.normal(1.0), (columns,))
+        v = self.param("kernel", start, (columns, c, c))
+        b = self.param("bias", start, (c,))
+        read = jnp.einsum("kb...c,kcd->b...d", seen, v * scale[:, None, None])
+        return jax.nn.relu(read + jnp.expand_dims(b, range(read.ndim - 1)))
+
+
+class Column(nn.Module):
+    """Images "b h w c" -> the output of every stage; and what the head reads of other columns.
+
+    A stage but the first also reads the outputs of the stage before it in the earlier columns,
+    `seen` "T b ...", through an adapter and weights of its own:
+    h_i = f(W h_{i-1} + U relu(V [scale_k h_{i-1}^k])) (their eq. 2 with adapters). Column 0 reads
+    nothing.
+    """
+
+    stages: tuple[Stage, ...]
+    dropout_in: float
+
+    @nn.compact
+    def __call__(
+        self, x: Array, column: Array, seen: list[Array] | None
+    ) -> tuple[list[Array], Array | None]:
+        h, outputs = Dropout(self.dropout_in)(x), []
+        for i, stage in enumerate(self.stages):
+            z = linear(stage)(enter(stage, h))
+            if i and seen is not None:
+                read = jax.vmap(lambda h, stage=stage: enter(stage, h))(seen[i - 1])
+                read = Adapter(name=f"V_{stage.name}")(read, column)
+                z = z + (column > 0) * linear(stage, prefix="U_")(read)
+            h = leave(stage, z)
+            outputs.append(h)
+        if seen is None:
+            return outputs, None
+        return outputs, (column > 0) * Adapter(name="V_head")(seen[-1], column)
+
+
+def make(
+    config: ConfigDict, trunk: Trunk, image: tuple[int, ...], classes: tuple[int, ...]
+) -> Network:
+    """A Network of one column a task, config.network.expand / T times as wide as `trunk`.
+
+    params["trunk"] holds the columns, "T ..."; `apply` takes them with a single one, the parameters
+    `old` "T ..." of all, and the number `column` of the one, which is that of the columns before
+    it. With fidelity "code" the earlier columns are run as in the published code: without what
+    they read themselves, with dropout; and heads read their own column alone.
+    """
+    paper, tasks = config.fidelity == "paper", len(classes)
+    module = Column(scaled(trunk.stages, config.network.expand / tasks), trunk.dropout_in)
+
+    def run(params: Tree, x: Array, column: Array, seen: list[Array] | None, key: Array | None):
+        streams = {} if key is None else {"dropout": key}
+        return module.apply({"params": params}, x, column, seen, rngs=streams)
+
+    def nothing(x: Array) -> list[Array]:
+        """The outputs of columns that are not there: zeros "T b ..." for each stage."""
+        outputs, _ = jax.eval_shape(
+            lambda x: module.init_with_output(jax.random.key(0), x, 0, None)[0], x
+        )
+        return [jnp.zeros((tasks, *o.shape), o.dtype) for o in outputs]
+
+    def before(old: Tree, x: Array, column: Array, key: Array | None) -> list[Array]:
+        """The outputs "T b ..." of the columns before `column`, stage by stage."""
+
+        def add(k: Array, seen: list[Array]) -> list[Array]:
+            one = jax.tree.map(lambda p: rows.pick(p, k), old)
+            if paper:
+                outputs, _ = run(one, x, k, seen, None)
+            else:
+                own = None if key is None else jax.random.fold_in(key, k)
+                outputs, _ = run(one, x, 0, seen, own)
+            return [s.at[k].set(o) for s, o in zip(seen, outputs, strict=True)]
+
+        return jax.lax.fori_loop(0, column, add, nothing(x))
+
+    def features(outputs: list[Array], read: Array) -> Array:
+        return jnp.concatenate([outputs[-1], read], axis=-1) if paper else outputs[-1]
+
+    def init(key: Array) -> Tree:
+        x = jnp.zeros((1, *image))
+
+        def start(key: Array, column: Array) -> tuple[Array, Tree]:
+            out, values = module.init_with_output(key, x, column, nothing(x))
+            return features(*out), nn.meta.unbox(values["params"])
+
+        *keys, last = jax.random.split(key, tasks + 1)
+        z, columns = jax.vmap(start)(jnp.stack(keys), jnp.arange(tasks))
+        head = Head(classes, tasks).init(last, z[0], 0)["params"]
+        return {"trunk": columns, "gates": {}, "head": head}
+
+    def apply(
+        params: Tree,
+        x: Array,
+        task: Array,
+        s: Array | None = None,
+        key: Array | None = None,
+        old: Tree | None = None,
+        column: Array | int = 0,
+    ) -> Out:
+        seen = nothing(x) if old is None else before(old, x, column, key)
+        z = features(*run(params["trunk"], x, column, seen, key))
+        head = Head(classes, len(params["head"]["bias"]))
+        return Out(head.apply({"params": params["head"]}, z, task), z, {})
+
+    columns = jax.eval_shape(init, jax.random.key(0))["trunk"]
+    return Network(init, apply, None, {}, {}, classes, unused(columns, tasks))
+
+
+def unused(columns: Tree, tasks: int) -> int:
+    """How many numbers of the columns "T ..." only give all columns one shape.
+
+    Of V "T c c" and the scales "T", column k uses k rows; column 0 uses no V and no U at all.
+    """
+    padding = 0
+    for name, layer in columns.items():
+        sizes = {kind: p.size // tasks for kind, p in layer.items()}  # of one column
+        if name.startswith("V_"):
+            rows_left = sum(tasks - k for k in range(tasks))
+            padding += sizes["bias"] + (sizes["kernel"] + sizes["scale"]) // tasks * rows_left
+        elif name.startswith("U_"):
+            padding += sum(sizes.values())
+    return padding

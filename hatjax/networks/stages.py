@@ -1,0 +1,43 @@
+"""The paper's networks as sequences of stages, whatever they are made into: one trunk, with or
+without gates (trunk), columns (columns) or modules (modules)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+
+from hatjax.networks.layers import Conv, Dense, Dropout, pool
+from hatjax.types import Array
+
+
+class Stage(NamedTuple):
+    """A linear layer, ReLU, dropout and, behind a convolution, 2x2 max-pooling."""
+
+    name: str
+    units: int  # filters of a convolution are units
+    rate: float  # of the dropout
+    kernel: int = 0  # the side of a convolution's kernel in pixels; 0: a dense layer
+
+
+def linear(stage: Stage, source: str | None = None, prefix: str = "") -> nn.Module:
+    """The stage's layer with weights; `source` is the gated layer that it reads."""
+    names = dict(gate=stage.name, source=source, name=prefix + stage.name)
+    if stage.kernel:
+        return Conv(stage.units, stage.kernel, **names)
+    return Dense(stage.units, **names)
+
+
+def enter(stage: Stage, h: Array) -> Array:
+    """What the stage's linear layer takes: "b h w c" for a convolution, else "b hwc"."""
+    return h if stage.kernel else h.reshape(len(h), -1)
+
+
+def leave(stage: Stage, h: Array) -> Array:
+    """From the linear layer's output to the stage's, "b h w units" or "b units"."""
+    h = Dropout(stage.rate)(jax.nn.relu(h))
+    return pool(h) if stage.kernel else h
+
+
+def scaled(stages: tuple[Stage, ...], factor: float) -> tuple[Stage, ...]:
+    """The stages with so many times the units, rounded down, at least one."""
+    return tuple(stage._replace(units=max(1, int(factor * stage.units))) for stage in stages)

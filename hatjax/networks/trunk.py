@@ -1,0 +1,27 @@
+"""Stages one after the other: the network of all approaches but the progressive and PathNet."""
+
+import flax.linen as nn
+
+from hatjax.networks.layers import Dropout, gate
+from hatjax.networks.stages import Stage, enter, leave, linear
+from hatjax.types import Array
+
+
+class Trunk(nn.Module):
+    """Images "b h w c" -> features "b d". Each stage's output is multiplied by its gate."""
+
+    stages: tuple[Stage, ...]
+    dropout_in: float = 0.0  # of the images
+
+    @property
+    def units(self) -> dict[str, int]:
+        """The gated layers, in order, and their units."""
+        return {stage.name: stage.units for stage in self.stages}
+
+    @nn.compact
+    def __call__(self, x: Array, gates: dict[str, Array]) -> Array:
+        h, source = Dropout(self.dropout_in)(x), None
+        for stage in self.stages:
+            h = leave(stage, linear(stage, source)(enter(stage, h)))
+            h, source = gate(h, gates, stage.name), stage.name
+        return h
