@@ -6,7 +6,7 @@ import is allowed here, so that `--help` answers at once.
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
@@ -205,6 +205,52 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     c.data.sets = (name,)
     c.tasks.kind, c.tasks.count = kind, int(count)
     return c
+
+
+def study(
+    name: str,
+    experiments: dict[str, dict],
+    approaches: Sequence[str] = tuple(APPROACHES),
+    seeds: Sequence[int] = (0,),
+    same: bool = False,
+) -> ConfigDict:
+    """The configuration of a study: all approaches on all experiments with all seeds.
+
+    `experiments` gives for each name what is otherwise than usual: {"epochs": 3, "data":
+    {"examples": 4000}}. `same`: as in `make`.
+    """
+    return ConfigDict(
+        dict(
+            name=name,
+            approaches=tuple(approaches),
+            seeds=tuple(seeds),
+            same=same,
+            experiments=experiments,
+        )
+    )
+
+
+def runs(study: ConfigDict) -> list[ConfigDict]:
+    """The configurations of all runs of a study, experiment by experiment.
+
+    InputError for an unknown name or field, or a value out of its range, in any of them.
+    """
+    configs = []
+    for experiment, own in study.experiments.items():
+        for approach in study.approaches:
+            for seed in study.seeds:
+                c = make(experiment, approach, study.same)
+                for path in fields(own):
+                    if path not in fields(c):
+                        raise unknown(f"field of experiment {experiment!r}", path, fields(c))
+                try:
+                    c.update(own)
+                    c.seed = seed
+                except TypeError as error:
+                    raise InputError(f"config.experiments.{experiment}: {error}") from error
+                check(c)
+                configs.append(c)
+    return configs
 
 
 # Field -> (what it may be, in words, and as a test). Others may be anything of their type.

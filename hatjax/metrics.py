@@ -36,6 +36,19 @@ def forgetting(acc: np.ndarray) -> float:
     return float(np.mean((best - acc[-1])[:-1]))
 
 
+def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """rho^{<=t} after each task t, "T": 0 is as good as joint training, -1 as bad as guessing.
+
+    rho^{u<=t} = (A^{u<=t} - A_R^u) / (A_J^{u<=t} - A_R^u) - 1 and its mean over u <= t (eq. 6).
+    The three matrices "T T" are of the same tasks in the same order: acc[t, u] is A^{u<=t},
+    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Infinite where joint training only guesses.
+    """
+    guess = np.diag(random)[None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rho = (acc - guess) / (joint - guess) - 1
+    return np.array([rho[t, : t + 1].mean() for t in range(len(acc))])
+
+
 def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str, float]]:
     """The share of each gated layer that the tasks so far use; empty without gates.
 

@@ -1,0 +1,61 @@
+"""What the commands share: the configuration flag, and errors as one line."""
+
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from hatjax.errors import InputError
+
+# configs/ lies in the repository, or inside the package where it was installed from a wheel.
+CONFIGS = next(
+    p
+    for p in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
+    if p.exists()
+)
+
+
+def define_config(default: str) -> flags.FlagHolder:
+    """The flag --config, whose default is configs/`default`."""
+    # Not given as the flag's default: that is loaded on import, where an error has no one to report
+    # it.
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Configuration file, with its argument: FILE or FILE:ARG; "
+        f"default {CONFIGS / default}. Its fields are flags: --config.epochs=5.",
+    )
+
+
+def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
+    """absl's flag parsing, with every error as one line."""
+    if not any(re.fullmatch("--?config(=.*)?", arg) for arg in argv):
+        argv = [argv[0], f"--config={CONFIGS / default}", *argv[1:]]
+    try:
+        rest = flags.FLAGS(argv)
+        if not isinstance(config.value, ConfigDict):
+            config.value.keys()  # raises what went wrong when the file was read
+    except flags.Error as error:
+        fail(f"{str(error).strip().splitlines()[-1]}; see --help and --dry_run")
+    except InputError as error:
+        fail(error)
+    except OSError:
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        known = ", ".join(sorted(p.name for p in CONFIGS.glob("*.py")))
+        fail(f"no configuration file {path}; in {CONFIGS} there are {known}")
+    except (AttributeError, KeyError) as error:
+        reason = str(error).replace("\\n", " ").replace("\\", "")
+        fail(f"no such name in the configuration: {reason}; --dry_run shows all fields")
+    except Exception as error:  # whatever the user's file raises
+        fail(f"the configuration file failed: {type(error).__name__}: {error}")
+    if len(rest) > 1:
+        fail(f"unknown argument {rest[1]!r}: flags are given as --name=value; see --help")
+    return rest
+
+
+def fail(message: object, status: int = 2) -> None:
+    """Print one line and exit."""
+    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(status)
