@@ -100,6 +100,9 @@ class Network(NamedTuple):
     units: dict[str, int]  # layer -> gated units; empty without gates
     classes: tuple[int, ...]  # of every task, by row
     unused: int = 0  # numbers of the trunk that only pad it
+    # (params, x, task) -> Out. Of a sum over examples, its gradient in the trunk is the sum of the
+    # examples' squared gradients; None: not at hand.
+    squares: Callable[..., Out] | None = None
 
 
 class Schedule(NamedTuple):

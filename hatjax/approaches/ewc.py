@@ -45,7 +45,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         if config.fidelity == "code":
             new = fisher.per_batch(entropy, params["trunk"], data, step.key)
         else:
-            new = fisher.per_example(entropy, params["trunk"], data)
+            new = fisher.per_example(network, params, data, step.task)
         t = step.seen
         mean = jax.tree.map(lambda f, g: (f + t * g) / (t + 1), new, memory["fisher"])
         return params, {"old": params["trunk"], "fisher": mean}

@@ -7,30 +7,41 @@ import jax.numpy as jnp
 from jax import lax
 
 from hatjax import feed
-from hatjax.types import Array, Data, Tree
+from hatjax.approaches import sgd
+from hatjax.types import Array, Batch, Data, Network, Tree
 
-CHUNK = 16  # examples whose gradients are held at once
+CHUNK = 32  # examples whose gradients are held at once
 SIZE = 20  # the batches of the published code
 
 Loss = Callable[..., Array]  # (params, batch, key) -> the mean over the batch
 
 
-def per_example(loss: Loss, params: Tree, data: Data) -> Tree:
-    """F = 1/n sum_k (d loss_k / d params)^2 over the real examples k of `data`, without dropout.
+def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree:
+    """F = 1/n sum_k (d loss_k / d trunk)^2 over the real examples k of `data`, without dropout.
 
-    With the cross-entropy of the true labels this is the empirical Fisher information.
+    loss_k is the cross-entropy of the true label at the head of `task`: the empirical Fisher
+    information. Where the network can (network.squares), it costs about what an epoch of training
+    does; else the gradients of CHUNK examples are computed one by one.
     """
 
-    def one(params: Tree, example) -> Array:
+    def entropy(apply: Callable, trunk: Tree, batch: Batch) -> Array:
+        out = apply(params | {"trunk": trunk}, batch.x, task)
+        return jnp.sum(batch.weight) * sgd.cross_entropy(out.logits, batch)
+
+    def one(trunk: Tree, example: Batch) -> Array:
         single = jax.tree.map(lambda v: v[None], example)
-        return example.weight * loss(params, single._replace(weight=jnp.ones(1)), None)
+        return example.weight * entropy(network.apply, trunk, single._replace(weight=jnp.ones(1)))
+
+    def squares(batch: Batch) -> Tree:
+        if network.squares is not None:
+            return jax.grad(entropy, argnums=1)(network.squares, params["trunk"], batch)
+        grads = jax.vmap(jax.grad(one), in_axes=(None, 0))(params["trunk"], batch)  # "CHUNK ..."
+        return jax.tree.map(lambda g: jnp.sum(jnp.square(g), axis=0), grads)
 
     def body(i: Array, total: Tree) -> Tree:
-        batch = feed.batch(data, None, i, CHUNK)
-        grads = jax.vmap(jax.grad(one), in_axes=(None, 0))(params, batch)  # "CHUNK ..."
-        return jax.tree.map(lambda f, g: f + jnp.sum(jnp.square(g), axis=0), total, grads)
+        return jax.tree.map(jnp.add, total, squares(feed.batch(data, None, i, CHUNK)))
 
-    return _mean(body, params, data, CHUNK)
+    return _mean(body, params["trunk"], data, CHUNK)
 
 
 def per_batch(loss: Loss, params: Tree, data: Data, key: Array) -> Tree:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import fisher, imm_mean
-from hatjax.approaches.sgd import cross_entropy
 from hatjax.types import Approach, Network, Tree
 
 
@@ -38,10 +37,6 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def end_task(params, memory, data, step):
         trunk = params["trunk"]
 
-        def entropy(trunk, batch, key):
-            out = network.apply(params | {"trunk": trunk}, batch.x, step.task, key=key)
-            return cross_entropy(out.logits, batch)
-
         def pulled(trunk, batch, key):
             own = params | {"trunk": trunk}
             return base.loss(own, memory, batch, step._replace(key=key))[0]
@@ -49,7 +44,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         if config.fidelity == "code":
             f = fisher.per_batch(pulled, trunk, data, step.key)
         else:
-            f = fisher.per_example(entropy, trunk, data)
+            f = fisher.per_example(network, params, data, step.task)
             merged = merge(trunk, f, memory["old"]["trunk"], memory["fisher"])
             params = params | {"trunk": merged}
         total = jax.tree.map(jnp.add, f, memory["fisher"])

@@ -16,7 +16,7 @@ from hatjax.errors import InputError, unknown
 from hatjax.networks import alexnet, columns, mlp, modules
 from hatjax.networks.gates import GRADIENT, INIT, Gates
 from hatjax.networks.head import Head
-from hatjax.networks.layers import Gated
+from hatjax.networks.layers import Gated, affine_squares
 from hatjax.networks.trunk import Trunk
 from hatjax.types import Array, Network, Out, Tree
 
@@ -84,7 +84,7 @@ def wrap(
     def gates(tasks: int) -> Gates:
         return Gates(trunk.units, tasks, INIT[gate_init], GRADIENT[fidelity])
 
-    def model(tasks: int) -> Model:
+    def model(tasks: int, trunk: nn.Module = trunk) -> Model:
         return Model(trunk, Head(classes, tasks), gates(tasks) if gated else None)
 
     def boxed(key: Array) -> Tree:
@@ -101,13 +101,25 @@ def wrap(
         tasks = len(params["head"]["bias"])
         return model(tasks).apply({"params": params}, x, task, s, rngs=streams)
 
+    def squares(params: Tree, x: Array, task: Array) -> Out:
+        squaring = trunk.clone(affine=affine_squares)
+        return model(len(params["head"]["bias"]), squaring).apply({"params": params}, x, task, None)
+
     def apply_gates(params: Tree, task: Array, s: Array) -> dict[str, Array]:
         tasks = len(params["head"]["bias"])
         return gates(tasks).apply({"params": params["gates"]}, task, s)
 
     trunk_shapes = jax.eval_shape(boxed, jax.random.key(0))["trunk"]
     axes = declared_axes(trunk_shapes, trunk.units)
-    return Network(init, apply, apply_gates, axes, trunk.units if gated else {}, classes)
+    return Network(
+        init=init,
+        apply=apply,
+        gates=apply_gates,
+        axes=axes,
+        units=trunk.units if gated else {},
+        classes=classes,
+        squares=squares if isinstance(trunk, Trunk) and not gated else None,
+    )
 
 
 def count(network: Network) -> dict[str, int]:

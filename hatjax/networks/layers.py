@@ -44,19 +44,50 @@ def gated(init: Callable, *axes: str | None) -> Callable:
     return lambda *args: Gated(init(*args), axes)
 
 
+def affine(x: Array, w: Array, b: Array) -> Array:
+    """x W + b, "b ... i" -> "b ... o"."""
+    return x @ w + jnp.expand_dims(b, range(x.ndim - 1))
+
+
+@jax.custom_vjp
+def affine_squares(x: Array, w: Array, b: Array) -> Array:
+    """affine, whose gradient in W and b is the sum over the examples of their squared gradients.
+
+    For a loss that is a sum over the examples. Example k's gradient in W is x_k^T g_k, where g_k is
+    that in its output; its square is that of x times that of g, and the sum one matrix product.
+    Only where an example has several positions ("b p i", a convolution) are its gradients formed.
+    """
+    return affine(x, w, b)
+
+
+def _squares(inputs: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array]:
+    x, w = inputs
+    dx = g @ w.T
+    x, g = (v.reshape(len(v), -1, v.shape[-1]) for v in (x, g))  # "b p i", "b p o"
+    if x.shape[1] == 1:
+        dw = jnp.square(x[:, 0]).T @ jnp.square(g[:, 0])
+    else:
+        dw = jnp.sum(jnp.square(jnp.einsum("bpi,bpo->bio", x, g)), axis=0)
+    return dx, dw, jnp.sum(jnp.square(jnp.sum(g, axis=1)), axis=0)
+
+
+affine_squares.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _squares)
+
+
 class Dense(nn.Module):
     """x W + b, "b i" -> "b units"; `source` is the gate on the inputs, `gate` on the outputs."""
 
     units: int
     gate: str
     source: str | None = None
+    affine: Callable = affine  # or affine_squares
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = uniform(x.shape[-1])
         w = self.param("kernel", gated(init, self.source, self.gate), (x.shape[-1], self.units))
         b = self.param("bias", gated(init, self.gate), (self.units,))
-        return x @ w + b[None]
+        return self.affine(x, w, b)
 
 
 def gate(h: Array, gates: dict[str, Array], layer: str) -> Array:
@@ -90,6 +121,7 @@ class Conv(nn.Module):
     size: int  # k, of the kernel "k k i units"
     gate: str
     source: str | None = None
+    affine: Callable = affine
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -99,20 +131,19 @@ class Conv(nn.Module):
             "kernel", gated(init, None, None, self.source, self.gate), (k, k, i, self.units)
         )
         b = self.param("bias", gated(init, self.gate), (self.units,))
-        return convolve(x, w) + b[None, None, None]
+        return self.affine(patches(x, k), w.reshape(k * k * i, self.units), b)
 
 
-def convolve(x: Array, w: Array) -> Array:
-    """The convolution of "b h w i" with "k k i o", without padding, as one matrix product.
+def patches(x: Array, k: int) -> Array:
+    """The k x k patches of "b h w i", a row each: "b h-k+1 w-k+1 kki".
 
-    The one place that decides how: every patch becomes a row. XLA's own convolution is ten times
-    slower inside a loop on the CPU (it runs there on one thread, unvectorised), and becomes a
+    A convolution without padding is their product with its kernel. XLA's own convolution is ten
+    times slower inside a loop on the CPU (it runs there on one thread, unvectorised), and becomes a
     grouped one, slow everywhere, when replicas are vmapped; this becomes a batched product.
     """
-    k, _, i, o = w.shape
     height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
     shifted = [x[:, r : r + height, c : c + width] for r in range(k) for c in range(k)]
-    return jnp.concatenate(shifted, axis=-1) @ w.reshape(k * k * i, o)
+    return jnp.concatenate(shifted, axis=-1)
 
 
 def pool(x: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.networks.head import Head
-from hatjax.networks.layers import Dropout, convolve, uniform
+from hatjax.networks.layers import Dropout, affine, patches, uniform
 from hatjax.networks.stages import Stage, enter, leave, scaled
 from hatjax.networks.trunk import Trunk
 from hatjax.types import Array, Network, Out, Tree
@@ -42,10 +42,9 @@ class Wide(nn.Module):
         shape = (*((k, k) if k else ()), x.shape[-1])
         start = uniform(math.prod(shape))
         w = self.param("kernel", start, (m, *shape, units))
-        b = self.param("bias", start, (m, units)).reshape(-1)
-        w = jnp.moveaxis(w, 0, -2).reshape(*shape, m * units)
-        z = convolve(x, w) if k else x @ w
-        return z + jnp.expand_dims(b, range(z.ndim - 1))
+        b = self.param("bias", start, (m, units))
+        w = jnp.moveaxis(w, 0, -2).reshape(-1, m * units)
+        return affine(patches(x, k) if k else x, w, b.reshape(-1))
 
 
 def make(

@@ -1,12 +1,13 @@
 """The paper's networks as sequences of stages, whatever they are made into: one trunk, with or
 without gates (trunk), columns (columns) or modules (modules)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 
-from hatjax.networks.layers import Conv, Dense, Dropout, pool
+from hatjax.networks.layers import Conv, Dense, Dropout, affine, pool
 from hatjax.types import Array
 
 
@@ -19,12 +20,14 @@ class Stage(NamedTuple):
     kernel: int = 0  # the side of a convolution's kernel in pixels; 0: a dense layer
 
 
-def linear(stage: Stage, source: str | None = None, prefix: str = "") -> nn.Module:
+def linear(
+    stage: Stage, source: str | None = None, prefix: str = "", affine: Callable = affine
+) -> nn.Module:
     """The stage's layer with weights; `source` is the gated layer that it reads."""
-    names = dict(gate=stage.name, source=source, name=prefix + stage.name)
+    more = dict(gate=stage.name, source=source, affine=affine, name=prefix + stage.name)
     if stage.kernel:
-        return Conv(stage.units, stage.kernel, **names)
-    return Dense(stage.units, **names)
+        return Conv(stage.units, stage.kernel, **more)
+    return Dense(stage.units, **more)
 
 
 def enter(stage: Stage, h: Array) -> Array:

@@ -1,8 +1,10 @@
 """Stages one after the other: the network of all approaches but the progressive and PathNet."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 
-from hatjax.networks.layers import Dropout, gate
+from hatjax.networks.layers import Dropout, affine, gate
 from hatjax.networks.stages import Stage, enter, leave, linear
 from hatjax.types import Array
 
@@ -12,6 +14,7 @@ class Trunk(nn.Module):
 
     stages: tuple[Stage, ...]
     dropout_in: float = 0.0  # of the images
+    affine: Callable = affine  # of the layers
 
     @property
     def units(self) -> dict[str, int]:
@@ -22,6 +25,6 @@ class Trunk(nn.Module):
     def __call__(self, x: Array, gates: dict[str, Array]) -> Array:
         h, source = Dropout(self.dropout_in)(x), None
         for stage in self.stages:
-            h = leave(stage, linear(stage, source)(enter(stage, h)))
+            h = leave(stage, linear(stage, source, affine=self.affine)(enter(stage, h)))
             h, source = gate(h, gates, stage.name), stage.name
         return h
