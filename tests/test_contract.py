@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, networks, train
+from hatjax import approaches, config, feed, networks, results, train
 from hatjax.networks import rows
 from hatjax.tasks import by_row
 from hatjax.types import Split, Task, Turn
@@ -138,3 +138,27 @@ def test_memory_does_not_grow_with_the_tasks(name):
         return sum(x.size for x in jax.tree.leaves(memory))
 
     assert size(2) == size(20)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_survives_a_save_and_a_load(name, tmp_path):
+    c, tasks, network, approach = setup(name)
+    params, memory = approach.init(jax.random.key(0))
+    memory = jax.tree.map(lambda x: x + 1, memory)
+    results.write_text(tmp_path / "config.json", config.to_json(c))
+    results.write_tasks(tmp_path, tasks)
+    acc = np.zeros((len(tasks), len(tasks)))
+    results.save(tmp_path, acc, acc, params, memory)
+    model = results.load(tmp_path)
+    for got, want in zip(
+        jax.tree.leaves((model.params, model.memory)),
+        jax.tree.leaves((params, memory)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, want)
+    x, hyper = tasks[0].test.x, train.hyperparameters(c)
+    batch = feed.batch(feed.put(tasks, 0, "test", len(x)), None, 0, len(x))
+    want = approach.predict(params, memory, batch.x, tasks[0].row, hyper)
+    np.testing.assert_allclose(
+        results.predict(model, x, 0), want[:, : CLASSES[0]], rtol=1e-5, atol=1e-6
+    )

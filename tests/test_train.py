@@ -27,7 +27,7 @@ def setup(approach: str = "hat"):
     return c, tasks, network, approaches.make(c, network)
 
 
-@pytest.mark.parametrize("approach", ["hat", "sgd"])
+@pytest.mark.parametrize("approach", ["hat", "sgd", "progressive", "pathnet"])
 def test_one_compilation_serves_all_tasks_and_nothing_is_transferred(approach):
     c, tasks, _, method = setup(approach)
     program, hyper = train.compile(c, method), train.hyperparameters(c)

@@ -1,0 +1,15 @@
+"""MNIST in two tasks under fidelity "code", to be laid beside what the published code gives.
+
+    python -m hatjax.study configs/study_published.py
+"""
+
+from hatjax import config
+
+
+def get_config():
+    return config.study(
+        name="study_published",
+        approaches=("sgd", "ewc", "lwf", "imm_mean", "hat"),
+        experiments={"mnist2": {"epochs": 3, "fidelity": "code"}},
+        seeds=(0, 1, 2),
+    )

@@ -1,0 +1,122 @@
+"""The real study command: every approach on every experiment, on tiny image sets."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hatjax import config, metrics
+from hatjax.data import Raw, npz
+
+SETS = config.MIXTURE
+STUDY = """
+from hatjax import config
+
+def get_config():
+    quick = {"epochs": 2, "batch": 8, "eval_batch": 16}
+    mlp = {"network": {"widths": (30, 30)}}
+    alexnet = {"network": {"widths": (12, 12, 12, 24, 24)}, "data": {"image": (12, 12, 3)}}
+    return config.study(
+        "tiny",
+        {
+            "digits": quick | mlp | {"tasks": {"count": 2}, "data": {"examples": 60}},
+            "mnist2": quick | mlp,
+            "pmnist": quick | mlp | {"tasks": {"count": 2}},
+            "cifar": quick | alexnet | {"tasks": {"count": 2}},
+            "mixture": quick | alexnet,
+        },
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data root with ten tiny images a class of the sets, and the study's configuration."""
+    root = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    for name in SETS:
+        shape = (10, 10) if name in ("mnist", "fashion_mnist", "notmnist") else (12, 12, 3)
+        y = np.arange(80) % 4
+        x = rng.integers(0, 100, (80, *shape), np.uint8) + (40 * y).astype(np.uint8).reshape(
+            -1, *[1] * len(shape)
+        )
+        npz.write(root / f"{name}.npz", Raw(x, y, x[:20], y[:20]))
+    (root / "tiny.py").write_text(STUDY)
+    return root
+
+
+def command(folder: Path, *args: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HATJAX_DATA": str(folder)}
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles twice as fast, and that is most of it
+    return subprocess.run(
+        [sys.executable, "-m", "hatjax.study", *args],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def test_all_approaches_on_all_experiments(folder):
+    done = command(folder, "tiny.py", "--workdir=all")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    text = (folder / "all" / "study.md").read_text()
+    assert text in done.stdout
+    for experiment in config.EXPERIMENTS:
+        if experiment != "compression":
+            rows = text.split(f"**{experiment}**")[1].split("**")[0]
+            assert all(f"| {approach} |" in rows for approach in config.APPROACHES)
+    assert len(list((folder / "all").glob("*/done"))) == 13 * 5
+    # Nothing is run twice; what is missing is.
+    (folder / "all" / "digits-sgd-seed0" / "done").unlink()
+    again = command(folder, "tiny.py", "--workdir=all")
+    assert again.returncode == 0 and again.stdout.count("finished before") == 64
+    assert again.stdout.count("results in") == 1
+
+
+def test_a_failed_run_does_not_stop_the_others(folder):
+    args = (
+        "tiny.py",
+        "--workdir=some",
+        "--config.experiments={'mnist2': {'epochs': 1, 'data': {'sets': ('mnist', 'nothing')}}, "
+        "'digits': {'epochs': 1, 'tasks': {'count': 2}, 'network': {'widths': (4,)}}}",
+        "--config.approaches=('random', 'joint', 'sgd')",
+    )
+    listed = command(folder, *args, "--dry_run")
+    assert listed.returncode == 0 and listed.stdout.count("to do") == 6
+    assert not (folder / "some").exists()
+    done = command(folder, *args)
+    assert done.returncode == 1 and "3 of 6 runs failed" in done.stdout
+    assert re.search("mnist2-sgd-seed0: .*'nothing'", done.stdout)
+    assert "Traceback" not in done.stdout + done.stderr
+    rows = (folder / "some" / "study.md").read_text()
+    assert "| joint | " in rows and "| +0.00 | 1 |" in rows and "| sgd |  |  |  | 0 |" in rows
+
+
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        (["--config.approaches=('sdg',)"], "Did you mean 'sgd'"),
+        (["--config.experiments={'pmnits': {}}"], "Did you mean 'pmnist'"),
+        (["--config.experiments={'pmnist': {'epoch': 3}}"], "Did you mean 'epochs'"),
+        (["--config.experiments={'pmnist': {'epochs': 0}}"], "config.epochs = 0: expected"),
+        (["--config.experiments={'pmnist': {'epochs': 'x'}}"], "config.experiments.pmnist"),
+        (["--config.experiments={'pmnist': {'data': 3}}"], "field of experiment 'pmnist' 'data'"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_runs(folder, args, says):
+    done = command(folder, "tiny.py", "--workdir=no", *args)
+    assert done.returncode == 2 and not (folder / "no").exists()
+    assert len(done.stderr.strip().splitlines()) == 1 and says in done.stderr, done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_forgetting_ratio_is_equation_6():
+    random, joint = np.diag([0.5, 0.2]), np.array([[0.9, 0.0], [0.8, 0.7]])
+    acc = np.array([[0.7, 0.0], [0.65, 0.7]])
+    rho = metrics.forgetting_ratio(acc, random, joint)
+    np.testing.assert_allclose(rho, [0.2 / 0.4 - 1, (0.15 / 0.3 - 1 + 0.5 / 0.5 - 1) / 2])
+    np.testing.assert_allclose(metrics.forgetting_ratio(joint, random, joint), 0)
+    guess = np.tril(np.ones((2, 2))) * np.diag(random)
+    np.testing.assert_allclose(metrics.forgetting_ratio(guess, random, joint), -1)
