@@ -17,7 +17,7 @@ def get_config():
                 "epochs": 20,
                 "batch": 32,
                 "data": {"examples": 2000},
-                "network": {"widths": (32, 64, 128, 512, 512)},
+                "network": {"widths": (16, 32, 64, 256, 256)},
             },
         },
     )
