@@ -4,6 +4,7 @@ configs/*.py build theirs with `make(experiment, approach)` and change what they
 import is allowed here, so that `--help` answers at once.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -167,6 +168,9 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
         dict(
             experiment=experiment,  # a name for results
             seed=0,  # of permutations, task order, held-out share, parameters, shuffling, dropout
+            seeds=1,  # train so many at once: seed, seed + 1, ...
+            grid="",  # and these settings, each with each: "approach.s_max=25,400 approach.c=0.1,1"
+            at_once=0,  # at most so many of them in one program; 0: as many as the memory holds
             fidelity="paper",  # "paper": the equations; "code": the published code with its defects
             data=dict(
                 root="",  # folder of image sets; "": $HATJAX_DATA, else the user's cache folder
@@ -253,12 +257,50 @@ def runs(study: ConfigDict) -> list[ConfigDict]:
     return configs
 
 
+def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The runs of config.seeds and config.grid by name: each seed with each setting.
+
+    Their configurations are those of runs on their own. One run alone has the name "". InputError
+    for a grid that cannot be read, or names a field that is not a number of the compiled program.
+    """
+    axes = {"seed": tuple(config.seed + i for i in range(config.seeds)), **grid(config)}
+    runs = {}
+    for point in itertools.product(*axes.values()):
+        c = config.copy_and_resolve_references()
+        c.seeds, c.grid = 1, ""
+        c.update_from_flattened_dict(dict(zip(axes, point, strict=True)))
+        check(c)
+        seed, *settings = zip(axes, point, strict=True)
+        name = "-".join([f"seed{seed[1]}", *(f"{k.split('.')[-1]}={v:g}" for k, v in settings)])
+        runs[name if config.seeds > 1 or config.grid else ""] = c
+    return runs
+
+
+def grid(config: ConfigDict) -> dict[str, tuple[float, ...]]:
+    """The fields of config.grid and their values; InputError if it cannot be read."""
+    may, axes = traced(config), {}
+    for part in config.grid.split():
+        path, _, values = part.partition("=")
+        if path not in may:
+            raise unknown("field of config.grid", path, may)
+        try:
+            axes[path] = tuple(dict.fromkeys(float(v) for v in values.split(",")))
+        except ValueError as error:
+            raise InputError(
+                f"config.grid = {config.grid!r}: expected numbers after {path}=, separated by "
+                f'commas, got {values!r}; as in --config.grid="approach.s_max=25,100,400"'
+            ) from error
+    return axes
+
+
 # Field -> (what it may be, in words, and as a test). Others may be anything of their type.
 _positive = ("a number above 0", lambda v: v > 0)
 _share = ("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
 _count = ("a whole number of at least 1", lambda v: v >= 1)
 RULES: dict[str, tuple[str, Callable]] = {
     "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
+    "seeds": _count,
+    "at_once": ("a whole number of at least 0 (0: all that fit)", lambda v: v >= 0),
     "fidelity": ("'paper' or 'code'", lambda v: v in ("paper", "code")),
     "data.sets": (
         "a tuple of at least one name",

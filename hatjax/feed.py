@@ -21,6 +21,24 @@ def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = Fa
     return jax.device_put(pad(tasks, t, split, length, union))
 
 
+def stack(versions: Sequence[Data], version: Sequence[int]) -> Data:
+    """What replicas read, on the host: the data of several seeds, and which is whose.
+
+    `version` "R" is the one of each replica. n is "R" too, unless it is the same for all.
+    """
+    counts = [int(data.n) for data in versions]
+    n = counts[0] if len(set(counts)) == 1 else np.array(counts, np.int32)[list(version)]
+    x, y, task = (
+        getattr(versions[0], k)
+        if len(versions) == 1
+        else np.concatenate([getattr(data, k) for data in versions])
+        for k in ("x", "y", "task")
+    )
+    return versions[0]._replace(
+        x=x, y=y, task=task, version=np.array(version, np.int32), n=np.int32(n)
+    )
+
+
 def turn(tasks: Sequence[Task], t: int) -> Turn:
     """Task t of the sequence `tasks`."""
     return Turn(np.int32(tasks[t].row), np.int32(t))

@@ -32,20 +32,33 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that 
 
 def main(argv: list[str]) -> None:
     """Run, show or refuse what the flags say."""
-    from hatjax import results, run  # here, since importing JAX takes a second and --help does not
+    # Here, since importing JAX takes a second and --help does not.
+    import numpy as np
+
+    from hatjax import config as configs
+    from hatjax import progress, results, run
 
     # Else it tells of backends that are not there.
     logging.getLogger("jax").setLevel(logging.WARNING)
     config = CONFIG.value
-    name = f"{config.experiment}-{config.approach.name}-seed{config.seed}"
-    where = Path(WORKDIR.value or Path("results") / name)
     try:
+        configs.check(config)
+        runs = configs.replicas(config)
+        name = f"{config.experiment}-{config.approach.name}"
+        name += f"-seed{config.seed}" if "" in runs else ""
+        where = Path(WORKDIR.value or Path("results") / name)
+        runs = {where / replica: c for replica, c in runs.items()}
         if DRY_RUN.value:
             print(run.describe(config))
-        elif not OVERWRITE.value and results.finished(where, config):
+        elif where in runs and not OVERWRITE.value and results.finished(where, config):
             print(f"finished before; --overwrite begins anew\n{run.recall(where)}")
-        else:
+        elif where in runs:
             run.run(config, where, OVERWRITE.value)
+        else:
+            left = {w: c for w, c in runs.items() if OVERWRITE.value or not results.finished(w, c)}
+            if left:
+                run.run_all(left, OVERWRITE.value)
+            print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
     except InputError as error:
         fail(error)
     except Diverged as error:

@@ -10,7 +10,6 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from hatjax import metrics
-from hatjax.types import Task
 
 SHOWN = 12  # so many tasks fit a printed matrix
 
@@ -18,8 +17,8 @@ SHOWN = 12  # so many tasks fit a printed matrix
 class Reporter:
     """Prints the course of a run. On a terminal the current epoch is a line that renews itself."""
 
-    def __init__(self, tasks: Sequence[Task], epochs: int, file=None):
-        self.tasks, self.epochs = tasks, epochs
+    def __init__(self, tasks: Sequence[str], epochs: int, replicas: int = 1, file=None):
+        self.tasks, self.epochs, self.replicas = tasks, epochs, replicas
         self.console = Console(file=file, highlight=False, soft_wrap=True)
         self.began = time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
@@ -41,8 +40,13 @@ class Reporter:
     def __exit__(self, *_) -> None:
         self.bar.stop()
 
-    def epoch(self, row: dict) -> None:
-        """After an epoch; `row` is its line of metrics.jsonl."""
+    def epoch(self, rows: Sequence[dict]) -> None:
+        """After an epoch; `rows` are its lines of metrics.jsonl, of each replica that still learns.
+
+        Of several the means are shown.
+        """
+        row = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
+        row |= {k: rows[0][k] for k in ("task", "epoch")}
         done = row["task"] * self.epochs + row["epoch"] + 1
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
         kept = f"  weights kept {row['kept']:.1%}" if "kept" in row else ""
@@ -51,6 +55,8 @@ class Reporter:
             f"{steep}loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
             f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}{kept}"
         )
+        if self.replicas > 1:
+            line += f"  mean of {len(rows)} of {self.replicas} runs"
         if self.console.is_terminal:
             self.bar.update(self.total, description=line, completed=done)
         else:
@@ -59,13 +65,35 @@ class Reporter:
             self.console.print(f"{line}  at most {left:.0f} s left")
 
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
-        """After task t; acc "t+1" are the test accuracies on the tasks so far."""
+        """After task t; acc "t+1" are the (mean) test accuracies on the tasks so far."""
         self.bar.update(self.total, completed=(t + 1) * self.epochs)
         before = f", on all before {acc[:-1].mean():.1%}" if t else ""
+        name = f" {self.tasks[t]}" if self.replicas == 1 else ""
+        runs = "" if self.replicas == 1 else f", mean of {self.replicas} runs"
         self.console.print(
-            f"task {t + 1}/{len(self.tasks)} {self.tasks[t].name}: test accuracy {acc[-1]:.1%}"
-            f"{before} ({epochs} epochs, {seconds:.1f} s)"
+            f"task {t + 1}/{len(self.tasks)}{name}: test accuracy {acc[-1]:.1%}"
+            f"{before} ({epochs} epochs, {seconds:.1f} s{runs})"
         )
+
+
+def comparison(accs: dict[Path, np.ndarray]) -> str:
+    """The results of several runs by workdir: each, and the mean of each setting over its seeds."""
+    rows = {p.name: (metrics.average_accuracy(a), metrics.backward_transfer(a))
+            for p, a in accs.items()}
+    settings: dict[str, list[str]] = {}
+    for name in rows:
+        settings.setdefault("-".join(name.split("-")[1:]) or "all", []).append(name)
+    width = max(map(len, [*rows, *settings, "mean"])) + 2
+    lines = ["", f"{'run':{width}}average accuracy  backward transfer"]
+    lines += [f"{name:{width}}{a:16.2%}  {b:+17.2%}" for name, (a, b) in rows.items()]
+    if len(settings) < len(rows):
+        lines += ["", f"{'mean':{width}}average accuracy         seeds"]
+    for setting, names in settings.items():
+        if len(settings) < len(rows):
+            a = np.array([rows[name][0] for name in names])
+            lines.append(f"{setting:{width}}{a.mean():8.2%} ± {a.std(ddof=1):6.2%}  {len(a):12d}")
+    where = next(iter(accs)).parent
+    return "\n".join([*lines, "", f"results in {where}"])
 
 
 def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path) -> str:

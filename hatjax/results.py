@@ -156,9 +156,9 @@ def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: T
     )
     model = where / "model"
     with _checkpointer() as checkpointer:
-        checkpointer.save(
-            model.absolute(), {"params": params, "memory": memory}, force=model.exists()
-        )
+        # From the host: arrays of a device are only read back where there are as many devices.
+        state = jax.device_get({"params": params, "memory": memory})
+        checkpointer.save(model.absolute(), state, force=model.exists())
 
 
 def _checkpointer():

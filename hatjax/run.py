@@ -8,11 +8,22 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import approaches, feed, metrics, networks, progress, results, tasks, train, transforms
+from hatjax import (
+    approaches,
+    feed,
+    metrics,
+    networks,
+    progress,
+    replicas,
+    results,
+    tasks,
+    train,
+    transforms,
+)
 from hatjax import config as configs
 from hatjax.data import cache
 from hatjax.errors import Diverged
-from hatjax.types import Network, Task
+from hatjax.types import Approach, Data, Network, Task, Turn
 
 
 def prepare(config: ConfigDict) -> tuple[list[Task], Network]:
@@ -47,47 +58,112 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
     Raises InputError before anything is written if something cannot be used, and Diverged when the
     loss is no longer a number; the finished tasks' results stay.
     """
-    use_compilation_cache()
-    sequence, network = prepare(config)
-    approach = approaches.make(config, network)
-    results.open_workdir(where, config, overwrite)
-    results.write_tasks(where, sequence)
-
-    program, hyper = train.compile(config, approach), train.hyperparameters(config)
-    key = jax.random.key(config.seed)
-    params, memory = program.init(jax.random.fold_in(key, 0))
-    lengths = {
-        "train": feed.capacity(sequence, "train", config.batch, approach.union),
-        "valid": feed.capacity(sequence, "valid", config.eval_batch, approach.union),
-        "test": feed.capacity(sequence, "test", config.eval_batch),
-    }
-    acc, loss = np.zeros((2, len(sequence), len(sequence)))
-
-    with progress.Reporter(sequence, config.epochs) as report:
-        for t in range(len(sequence)):
-            began, turn = time.monotonic(), feed.turn(sequence, t)
-            data = feed.put(sequence, t, "train", lengths["train"], approach.union)
-            valid = feed.put(sequence, t, "valid", lengths["valid"], approach.union)
-            state = program.begin(params, memory, turn, jax.random.fold_in(key, t + 1), hyper)
-            epoch, done = 0, not approach.trained
-            while not done:
-                state, scores = program.epoch(state, data, valid, turn, hyper)
-                row = epoch_row(config, t, epoch, int(data.n), scores)
-                results.append(where, row)
-                report.epoch(row)
-                epoch += 1
-                done = scores["done"] or epoch == config.epochs
-            params, memory = program.end(state, data, turn, hyper)
-            for u in range(t + 1):
-                test = feed.put(sequence, u, "test", lengths["test"])
-                scores = program.evaluate(params, memory, test, feed.turn(sequence, u), hyper)
-                acc[t, u], loss[t, u] = scores["accuracy"], scores["loss"]
-            results.save(where, acc, loss, params, memory)
-            report.task(t, epoch, time.monotonic() - began, acc[t, : t + 1])
-
-    results.write_text(where / "done", "")
-    print(progress.summary(acc, metrics.capacity(network, params, memory), where))
+    (acc,) = run_all({where: config}, overwrite)
+    model = results.load(where)
+    print(progress.summary(acc, metrics.capacity(model.network, model.params, model.memory), where))
     return acc
+
+
+def run_all(runs: dict[Path, ConfigDict], overwrite: bool = False) -> list[np.ndarray]:
+    """The runs of config.replicas, each in its workdir, as many at once as the memory holds.
+
+    Returns the accuracies "T T" of each. Raises as `run`; Diverged only when all the others have
+    finished.
+    """
+    use_compilation_cache()
+    config = next(iter(runs.values()))
+    sequences = {c.seed: None for c in runs.values()}
+    for seed in sequences:
+        sequences[seed], network = prepare(next(c for c in runs.values() if c.seed == seed))
+    approach = approaches.make(config, network)
+    for where, c in runs.items():
+        results.open_workdir(where, c, overwrite)
+        results.write_tasks(where, sequences[c.seed])
+    most = config.at_once or replicas.fit(approach, jax.device_count())
+    if len(runs) > most:
+        print(f"{len(runs)} runs, {most} at once")
+    places, accs, lost = list(runs), [], []
+    for first in range(0, len(places), most):
+        chunk = {where: runs[where] for where in places[first : first + most]}
+        some, diverged = together(chunk, approach, sequences)
+        accs, lost = accs + some, lost + diverged
+    if lost:
+        raise Diverged("; ".join(lost))
+    return accs
+
+
+def together(
+    runs: dict[Path, ConfigDict], approach: Approach, sequences: dict[int, list[Task]]
+) -> tuple[list[np.ndarray], list[str]]:
+    """Runs in one program: their accuracies "T T", and what became of those that diverged."""
+    places, configs_, count = list(runs), list(runs.values()), len(runs)
+    config, seeds = configs_[0], list(dict.fromkeys(c.seed for c in configs_))
+    place = replicas.Placement(count)
+    padded = [*configs_, *[configs_[-1]] * (place.padded - count)]  # to equal shares of the devices
+    version = [seeds.index(c.seed) for c in padded]
+    tasks_of = [sequences[c.seed] for c in padded]
+
+    def length(split: str, batch: int, union: bool = False) -> int:
+        return max(feed.capacity(sequences[seed], split, batch, union) for seed in seeds)
+
+    def put(t: int, split: str, union: bool = False) -> Data:
+        each = [feed.pad(sequences[seed], t, split, lengths[split], union) for seed in seeds]
+        return place.data(feed.stack(each, version))
+
+    def turn(t: int) -> Turn:
+        rows = np.array([sequence[t].row for sequence in tasks_of], np.int32)
+        return Turn(place.put(rows), place.put(np.int32(t), shared=True))
+
+    lengths = {
+        "train": length("train", config.batch, approach.union),
+        "valid": length("valid", config.eval_batch, approach.union),
+        "test": length("test", config.eval_batch),
+    }
+    program = replicas.compile(config, approach, place.padded)
+    hyper = jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
+    hyper = place.put(hyper)
+    keys = place.put(jax.vmap(jax.random.key)(np.array([c.seed for c in padded], np.uint32)))
+    fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
+    params, memory = program.init(fold(keys, 0))
+    total = len(tasks_of[0])
+    acc, loss = np.zeros((2, count, total, total))
+    lost: dict[int, str] = {}
+
+    with progress.Reporter([t.name for t in tasks_of[0]], config.epochs, count) as report:
+        for t in range(total):
+            began, now = time.monotonic(), turn(t)
+            data, valid = put(t, "train", approach.union), put(t, "valid", approach.union)
+            sizes = np.broadcast_to(data.n, place.padded)
+            state = program.begin(params, memory, now, fold(keys, t + 1), hyper)
+            epoch, going = 0, set(range(count)) - lost.keys()
+            while approach.trained and going and epoch < config.epochs:
+                state, scores = program.epoch(state, data, valid, now, hyper)
+                scores, rows = jax.device_get(scores), []
+                for r in sorted(going):
+                    mine = {k: v[r] for k, v in scores.items()}
+                    try:
+                        rows.append(epoch_row(configs_[r], t, epoch, int(sizes[r]), mine))
+                    except Diverged as error:
+                        lost[r] = str(error) if count == 1 else f"{places[r].name}: {error}"
+                        continue
+                    results.append(places[r], rows[-1])
+                going -= lost.keys() | set(np.flatnonzero(scores["done"]))
+                if rows:
+                    report.epoch(rows)
+                epoch += 1
+            if len(lost) == count:
+                break
+            params, memory = program.end(state, data, now, hyper)
+            for u in range(t + 1):
+                scores = program.evaluate(params, memory, put(u, "test"), turn(u), hyper)
+                acc[:, t, u], loss[:, t, u] = scores["accuracy"][:count], scores["loss"][:count]
+            for r in set(range(count)) - lost.keys():
+                own = jax.tree.map(lambda x, r=r: x[r], (params, memory))
+                results.save(places[r], acc[r], loss[r], *own)
+            report.task(t, epoch, time.monotonic() - began, acc[:, t, : t + 1].mean(axis=0))
+    for r in set(range(count)) - lost.keys():
+        results.write_text(places[r] / "done", "")
+    return list(acc), list(lost.values())
 
 
 def recall(where: Path) -> str:
