@@ -16,6 +16,11 @@ def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False)
     return -(-most // batch) * batch
 
 
+def count(tasks: Sequence[Task], t: int, split: str, union: bool = False) -> int:
+    """The number of examples of task t's `split`; with `union` of the tasks 0..t."""
+    return sum(len(getattr(task, split).y) for task in tasks[0 if union else t : t + 1])
+
+
 def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
     """What `pad` gives, on the device."""
     return jax.device_put(pad(tasks, t, split, length, union))

@@ -27,16 +27,25 @@ WORKDIR = flags.DEFINE_string(
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Show configuration, tasks and parameters, then stop."
 )
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Be one of several processes that train together, started on every host."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first process, where --distributed does not find it out."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many there are.")
+PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which this is, from 0.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that holds a run.")
 
 
 def main(argv: list[str]) -> None:
     """Run, show or refuse what the flags say."""
     # Here, since importing JAX takes a second and --help does not.
+    import jax
     import numpy as np
 
     from hatjax import config as configs
-    from hatjax import progress, results, run
+    from hatjax import progress, replicas, results, run
 
     # Else it tells of backends that are not there.
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -48,6 +57,13 @@ def main(argv: list[str]) -> None:
         name += f"-seed{config.seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)
         runs = {where / replica: c for replica, c in runs.items()}
+        if DISTRIBUTED.value:
+            if len(runs) == 1:
+                raise InputError(
+                    "--distributed shares runs among devices, and here is only one: give several "
+                    "by --config.seeds or --config.grid"
+                )
+            replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if DRY_RUN.value:
             print(run.describe(config))
         elif where in runs and not OVERWRITE.value and results.finished(where, config):
@@ -55,12 +71,19 @@ def main(argv: list[str]) -> None:
         elif where in runs:
             run.run(config, where, OVERWRITE.value)
         else:
-            left = {w: c for w, c in runs.items() if OVERWRITE.value or not results.finished(w, c)}
+            done = [not OVERWRITE.value and results.finished(w, c) for w, c in runs.items()]
+            done = dict(zip(runs, replicas.agreed(done), strict=True))
+            left = {w: c for w, c in runs.items() if not done[w]}
             if left:
                 run.run_all(left, OVERWRITE.value)
-            print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
+            if replicas.writes():
+                print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
     except InputError as error:
         fail(error)
+    except jax.errors.JaxRuntimeError as error:
+        if not DISTRIBUTED.value:
+            raise
+        fail(f"the processes lost each other: {str(error).splitlines()[0]}", status=1)
     except Diverged as error:
         fail(f"{error}. The finished tasks' results are in {where}", status=1)
     except KeyboardInterrupt:

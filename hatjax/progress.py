@@ -17,9 +17,9 @@ SHOWN = 12  # so many tasks fit a printed matrix
 class Reporter:
     """Prints the course of a run. On a terminal the current epoch is a line that renews itself."""
 
-    def __init__(self, tasks: Sequence[str], epochs: int, replicas: int = 1, file=None):
+    def __init__(self, tasks: Sequence[str], epochs: int, replicas: int = 1, quiet: bool = False):
         self.tasks, self.epochs, self.replicas = tasks, epochs, replicas
-        self.console = Console(file=file, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.began = time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from hatjax import train
+from hatjax.errors import InputError
 from hatjax.types import Approach, Data, Tree, Turn
 
 AXIS = "replica"
@@ -74,10 +76,14 @@ def over(count: int, function: Callable, *axes) -> Callable:
 
 
 class Placement:
-    """Where the replicas of a program lie: on all devices, in equal shares."""
+    """Where the replicas of a program lie: on all devices of all hosts, in equal shares.
+
+    Every process gives the same arrays, on its host, and gets all of them back.
+    """
 
     def __init__(self, count: int):
-        devices = jax.devices()[: max(1, count)]
+        # Fewer devices than replicas are enough; but every process takes part.
+        devices = jax.devices()[: count if jax.process_count() == 1 else None]
         self.mesh = Mesh(np.array(devices), (AXIS,))
         self.padded = -(-count // len(devices)) * len(devices)
 
@@ -86,11 +92,45 @@ class Placement:
         spec = PartitionSpec() if shared else PartitionSpec(AXIS)
         return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
+    def fetch(self, tree: Tree) -> Tree:
+        """All replicas of arrays with the axis R first, as NumPy arrays."""
+        if jax.process_count() == 1:
+            return jax.device_get(tree)
+        return multihost_utils.process_allgather(tree, tiled=True)
+
     def data(self, data: Data) -> Data:
         """What feed.stack gives."""
         every = self.put(data, shared=True)
         n = self.put(data.n) if np.ndim(data.n) else every.n
         return every._replace(version=self.put(data.version), n=n)
+
+
+def join(coordinator: str | None, processes: int | None, index: int | None) -> None:
+    """Make this process one of several that train together, each with the devices of its host.
+
+    Under SLURM, on Google Cloud and Kubernetes jax.distributed finds out by itself who they are;
+    elsewhere all three are given: "host:port" of process 0, their number, this one's. InputError if
+    the others are not found.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, index)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--distributed: {str(error).splitlines()[0]}; on every host give --coordinator="
+            "HOST:PORT, --processes=N and --process=0..N-1"
+        ) from error
+
+
+def writes() -> bool:
+    """Whether this process writes results and talks: one does."""
+    return jax.process_index() == 0
+
+
+def agreed(values: list[int]) -> list[int]:
+    """What process 0 says, so that all do the same."""
+    if jax.process_count() == 1:
+        return values
+    return multihost_utils.broadcast_one_to_all(np.array(values, np.int32)).tolist()
 
 
 def fit(approach: Approach, devices: int) -> int:
@@ -106,9 +146,9 @@ def fit(approach: Approach, devices: int) -> int:
 
 def free_memory() -> int:
     """Bytes that are free on the device, for the CPU on the host over the number of CPU devices."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     with open("/proc/meminfo") as file:
         lines = dict(line.split(":", 1) for line in file)
-    return int(lines["MemAvailable"].split()[0]) * 1024 // jax.device_count()
+    return int(lines["MemAvailable"].split()[0]) * 1024 // jax.local_device_count()

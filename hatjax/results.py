@@ -165,7 +165,10 @@ def _checkpointer():
     import orbax.checkpoint  # here, since it takes a second to import
 
     logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every save
-    return orbax.checkpoint.StandardCheckpointer()
+    # Of several processes only the one that calls takes part: it has all that is saved on its host.
+    me = jax.process_index()
+    alone = orbax.checkpoint.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def load(where: str | Path) -> Model:

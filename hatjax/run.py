@@ -76,11 +76,11 @@ def run_all(runs: dict[Path, ConfigDict], overwrite: bool = False) -> list[np.nd
     for seed in sequences:
         sequences[seed], network = prepare(next(c for c in runs.values() if c.seed == seed))
     approach = approaches.make(config, network)
-    for where, c in runs.items():
+    for where, c in runs.items() if replicas.writes() else ():
         results.open_workdir(where, c, overwrite)
         results.write_tasks(where, sequences[c.seed])
-    most = config.at_once or replicas.fit(approach, jax.device_count())
-    if len(runs) > most:
+    (most,) = replicas.agreed([config.at_once or replicas.fit(approach, jax.device_count())])
+    if len(runs) > most and replicas.writes():
         print(f"{len(runs)} runs, {most} at once")
     places, accs, lost = list(runs), [], []
     for first in range(0, len(places), most):
@@ -96,10 +96,10 @@ def together(
     runs: dict[Path, ConfigDict], approach: Approach, sequences: dict[int, list[Task]]
 ) -> tuple[list[np.ndarray], list[str]]:
     """Runs in one program: their accuracies "T T", and what became of those that diverged."""
-    places, configs_, count = list(runs), list(runs.values()), len(runs)
-    config, seeds = configs_[0], list(dict.fromkeys(c.seed for c in configs_))
+    places, settings, count = list(runs), list(runs.values()), len(runs)
+    config, seeds = settings[0], list(dict.fromkeys(c.seed for c in settings))
     place = replicas.Placement(count)
-    padded = [*configs_, *[configs_[-1]] * (place.padded - count)]  # to equal shares of the devices
+    padded = [*settings, *[settings[-1]] * (place.padded - count)]  # to equal shares of the devices
     version = [seeds.index(c.seed) for c in padded]
     tasks_of = [sequences[c.seed] for c in padded]
 
@@ -114,39 +114,44 @@ def together(
         rows = np.array([sequence[t].row for sequence in tasks_of], np.int32)
         return Turn(place.put(rows), place.put(np.int32(t), shared=True))
 
+    def kept() -> set[int]:
+        """The replicas whose results this process keeps."""
+        return set(range(count)) - lost.keys() if replicas.writes() else set()
+
     lengths = {
         "train": length("train", config.batch, approach.union),
         "valid": length("valid", config.eval_batch, approach.union),
         "test": length("test", config.eval_batch),
     }
     program = replicas.compile(config, approach, place.padded)
-    hyper = jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
-    hyper = place.put(hyper)
-    keys = place.put(jax.vmap(jax.random.key)(np.array([c.seed for c in padded], np.uint32)))
-    fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
-    params, memory = program.init(fold(keys, 0))
+    hyper = place.put(jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded)))
+    own_seed = place.put(np.array([c.seed for c in padded], np.uint32))
+    key = jax.jit(jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i), (0, None)))
+    params, memory = program.init(key(own_seed, 0))
     total = len(tasks_of[0])
     acc, loss = np.zeros((2, count, total, total))
     lost: dict[int, str] = {}
 
-    with progress.Reporter([t.name for t in tasks_of[0]], config.epochs, count) as report:
+    names, quiet = [task.name for task in tasks_of[0]], not replicas.writes()
+    with progress.Reporter(names, config.epochs, count, quiet) as report:
         for t in range(total):
             began, now = time.monotonic(), turn(t)
             data, valid = put(t, "train", approach.union), put(t, "valid", approach.union)
-            sizes = np.broadcast_to(data.n, place.padded)
-            state = program.begin(params, memory, now, fold(keys, t + 1), hyper)
+            sizes = [feed.count(tasks, t, "train", approach.union) for tasks in tasks_of]
+            state = program.begin(params, memory, now, key(own_seed, t + 1), hyper)
             epoch, going = 0, set(range(count)) - lost.keys()
             while approach.trained and going and epoch < config.epochs:
                 state, scores = program.epoch(state, data, valid, now, hyper)
-                scores, rows = jax.device_get(scores), []
+                scores, rows = place.fetch(scores), []
                 for r in sorted(going):
                     mine = {k: v[r] for k, v in scores.items()}
                     try:
-                        rows.append(epoch_row(configs_[r], t, epoch, int(sizes[r]), mine))
+                        rows.append(epoch_row(settings[r], t, epoch, sizes[r], mine))
                     except Diverged as error:
                         lost[r] = str(error) if count == 1 else f"{places[r].name}: {error}"
                         continue
-                    results.append(places[r], rows[-1])
+                    if replicas.writes():
+                        results.append(places[r], rows[-1])
                 going -= lost.keys() | set(np.flatnonzero(scores["done"]))
                 if rows:
                     report.epoch(rows)
@@ -156,12 +161,14 @@ def together(
             params, memory = program.end(state, data, now, hyper)
             for u in range(t + 1):
                 scores = program.evaluate(params, memory, put(u, "test"), turn(u), hyper)
+                scores = place.fetch(scores)
                 acc[:, t, u], loss[:, t, u] = scores["accuracy"][:count], scores["loss"][:count]
-            for r in set(range(count)) - lost.keys():
-                own = jax.tree.map(lambda x, r=r: x[r], (params, memory))
+            learned = place.fetch((params, memory))
+            for r in kept():
+                own = jax.tree.map(lambda x, r=r: x[r], learned)
                 results.save(places[r], acc[r], loss[r], *own)
             report.task(t, epoch, time.monotonic() - began, acc[:, t, : t + 1].mean(axis=0))
-    for r in set(range(count)) - lost.keys():
+    for r in kept():
         results.write_text(places[r] / "done", "")
     return list(acc), list(lost.values())
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -117,7 +119,7 @@ def command(folder: Path, *args: str, devices: int = 1) -> subprocess.CompletedP
     tiny = ["--config.network.widths=(16,16)", "--config.tasks.count=2", "--config.epochs=2"]
     return subprocess.run(
         [sys.executable, "-m", "hatjax.main", *tiny, *args],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=300,
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -136,9 +138,33 @@ def test_the_command_on_one_device_and_on_eight(tmp_path):
     assert again.returncode == 0 and "epoch" not in again.stdout and "seed3 " in again.stdout
 
 
+def test_two_processes_are_one(tmp_path):
+    """Two hosts with four devices each, on the loopback, against one device."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    args = ["--config.seeds=3", "--distributed", f"--coordinator=127.0.0.1:{port}"]
+    args += ["--processes=2", "--config.lr_patience=1"]
+    with ThreadPoolExecutor() as hosts:
+        done = list(
+            hosts.map(
+                lambda i: command(tmp_path, "--workdir=two", *args, f"--process={i}", devices=4),
+                range(2),
+            )
+        )
+    assert [d.returncode for d in done] == [0, 0], [d.stderr[-2000:] for d in done]
+    assert "±" in done[0].stdout and "accuracy" not in done[1].stdout
+    alone = command(tmp_path, "--workdir=one", "--config.seeds=3", "--config.lr_patience=1")
+    assert alone.returncode == 0
+    for seed in range(3):
+        same(tmp_path / "two" / f"seed{seed}", tmp_path / "one" / f"seed{seed}")
+
+
 @pytest.mark.parametrize(
     "args, says",
     [
+        (["--distributed"], "here is only one: give several by --config.seeds"),
+        (["--distributed", "--config.seeds=2"], "--coordinator=HOST:PORT, --processes=N"),
         (["--config.seeds=0"], "config.seeds = 0: expected a whole number of at least 1"),
         (["--config.grid=approach.s_mox=3"], "Did you mean 'approach.s_max'"),
         (["--config.grid=approach.s_max=3,x"], "expected numbers after approach.s_max="),

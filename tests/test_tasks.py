@@ -131,7 +131,7 @@ def test_repeated_channels_reach_the_device(root):
     c = settings(root, "mixture", **{"data.sets": ("mnist", "cifar10")})
     got = tasks.make(c)
     for t, task in enumerate(got):
-        x = feed.put(got, t, "test", 64).x
+        x = feed.put(got, t, "test", 64).x[0]
         assert x.shape == (64, 32, 32, 3)
         np.testing.assert_array_equal(x[: len(task.test.y)], task.test.x)
 
@@ -313,7 +313,7 @@ def test_permuted_colour_of_grey_images(root):
     c = settings(root, "pmnist", **{"data.image": (32, 32, 3)})
     got = tasks.make(c)
     assert got[0].pixels.shape == (3072,) and got[0].mean.shape == (3,)
-    assert feed.put(got, 1, "test", 50).x.shape == (50, 32, 32, 3)
+    assert feed.put(got, 1, "test", 50).x.shape == (1, 50, 32, 32, 3)
 
 
 def test_permuted_tasks_have_one_set(root):
