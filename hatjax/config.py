@@ -267,7 +267,7 @@ def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
     runs = {}
     for point in itertools.product(*axes.values()):
         c = config.copy_and_resolve_references()
-        c.seeds, c.grid = 1, ""
+        c.seeds, c.grid, c.at_once = 1, "", 0
         c.update_from_flattened_dict(dict(zip(axes, point, strict=True)))
         check(c)
         seed, *settings = zip(axes, point, strict=True)

@@ -66,16 +66,16 @@ def main(argv: list[str]) -> None:
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if DRY_RUN.value:
             print(run.describe(config))
-        elif where in runs and not OVERWRITE.value and results.finished(where, config):
+        elif where in runs and not OVERWRITE.value and results.finished(where, runs[where]):
             print(f"finished before; --overwrite begins anew\n{run.recall(where)}")
         elif where in runs:
-            run.run(config, where, OVERWRITE.value)
+            run.run(runs[where], where, OVERWRITE.value)
         else:
             done = [not OVERWRITE.value and results.finished(w, c) for w, c in runs.items()]
             done = dict(zip(runs, replicas.agreed(done), strict=True))
             left = {w: c for w, c in runs.items() if not done[w]}
             if left:
-                run.run_all(left, OVERWRITE.value)
+                run.run_all(left, OVERWRITE.value, config.at_once)
             if replicas.writes():
                 print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
     except InputError as error:

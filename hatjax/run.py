@@ -64,8 +64,10 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
     return acc
 
 
-def run_all(runs: dict[Path, ConfigDict], overwrite: bool = False) -> list[np.ndarray]:
-    """The runs of config.replicas, each in its workdir, as many at once as the memory holds.
+def run_all(
+    runs: dict[Path, ConfigDict], overwrite: bool = False, at_once: int = 0
+) -> list[np.ndarray]:
+    """The runs of config.replicas, each in its workdir, `at_once` or as many as the memory holds.
 
     Returns the accuracies "T T" of each. Raises as `run`; Diverged only when all the others have
     finished.
@@ -79,7 +81,7 @@ def run_all(runs: dict[Path, ConfigDict], overwrite: bool = False) -> list[np.nd
     for where, c in runs.items() if replicas.writes() else ():
         results.open_workdir(where, c, overwrite)
         results.write_tasks(where, sequences[c.seed])
-    (most,) = replicas.agreed([config.at_once or replicas.fit(approach, jax.device_count())])
+    (most,) = replicas.agreed([at_once or replicas.fit(approach, jax.device_count())])
     if len(runs) > most and replicas.writes():
         print(f"{len(runs)} runs, {most} at once")
     places, accs, lost = list(runs), [], []

@@ -101,10 +101,10 @@ def test_task_orders_of_different_lengths(name, tmp_path):
 
 def test_in_chunks_and_one_that_diverges(tmp_path, capsys):
     c = small("sgd")
-    c.grid, c.at_once, c.approach.clip = "lr=0.05,1e30,0.1", 2, 1e30
+    c.grid, c.approach.clip = "lr=0.05,1e30,0.1", 1e30
     runs = {tmp_path / name: own for name, own in config.replicas(c).items()}
     with pytest.raises(run.Diverged, match=r"seed0-lr=1e\+30: the loss is not a finite number"):
-        run.run_all(runs)
+        run.run_all(runs, at_once=2)
     assert "3 runs, 2 at once" in capsys.readouterr().out
     done = [where.name for where in runs if (where / "done").exists()]
     assert done == ["seed0-lr=0.05", "seed0-lr=0.1"]
