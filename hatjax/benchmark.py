@@ -7,6 +7,7 @@ Prints the milliseconds a step, and the median ratios of interleaved runs: on a 
 ratio within a round is what can be trusted. With a peer, the same steps in eager PyTorch are timed.
 """
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -84,6 +85,7 @@ def main(_: list[str]) -> None:
     import jax
     import numpy as np
 
+    logging.getLogger("jax").setLevel(logging.WARNING)  # of backends that are not there
     name = NETWORK.value
     passes = {approach: one_pass(name, approach) for approach in ("hat", "sgd")}
     if PEER.value:
