@@ -234,6 +234,10 @@ def study(
     )
 
 
+# What the experiments of a study cannot change.
+OF_THE_STUDY = ("experiment", "seed", "seeds", "grid", "at_once", "approach.name")
+
+
 def runs(study: ConfigDict) -> list[ConfigDict]:
     """The configurations of all runs of a study, experiment by experiment.
 
@@ -245,6 +249,11 @@ def runs(study: ConfigDict) -> list[ConfigDict]:
             for seed in study.seeds:
                 c = make(experiment, approach, study.same)
                 for path in fields(own):
+                    if path in OF_THE_STUDY:
+                        raise InputError(
+                            f"config.experiments.{experiment}.{path}: a study sets it itself; see "
+                            "config.seeds and config.approaches"
+                        )
                     if path not in fields(c):
                         raise unknown(f"field of experiment {experiment!r}", path, fields(c))
                 try:
@@ -254,6 +263,8 @@ def runs(study: ConfigDict) -> list[ConfigDict]:
                     raise InputError(f"config.experiments.{experiment}: {error}") from error
                 check(c)
                 configs.append(c)
+    if not configs:
+        raise InputError("the study has no runs: give experiments, approaches and seeds")
     return configs
 
 
@@ -271,7 +282,13 @@ def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
         c.update_from_flattened_dict(dict(zip(axes, point, strict=True)))
         check(c)
         seed, *settings = zip(axes, point, strict=True)
-        name = "-".join([f"seed{seed[1]}", *(f"{k.split('.')[-1]}={v:g}" for k, v in settings)])
+        parts = [f"{path.split('.')[-1]}={v:g}" for path, v in settings]
+        name = "-".join([f"seed{seed[1]}", *parts])
+        if name in runs:
+            raise InputError(
+                f"config.grid = {config.grid!r}: two of its settings look alike, {name}: numbers "
+                "that differ within six digits have workdirs of their own"
+            )
         runs[name if config.seeds > 1 or config.grid else ""] = c
     return runs
 
@@ -283,6 +300,8 @@ def grid(config: ConfigDict) -> dict[str, tuple[float, ...]]:
         path, _, values = part.partition("=")
         if path not in may:
             raise unknown("field of config.grid", path, may)
+        if path in axes:
+            raise InputError(f"config.grid = {config.grid!r}: {path} is there twice")
         try:
             axes[path] = tuple(dict.fromkeys(float(v) for v in values.split(",")))
         except ValueError as error:
@@ -353,8 +372,27 @@ def check(config: ConfigDict) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"config.{path} = {value}: expected a finite number")
         words, test = RULES.get(path, ("", lambda v: True))
-        if not test(value):
+        try:
+            good = test(value)
+        except TypeError:
+            good = False
+        if not good:
             raise InputError(f"config.{path} = {value!r}: expected {words}")
+    name = config.approach.name
+    if name not in APPROACHES:
+        raise unknown("approach", name, APPROACHES)
+    needs = [f"approach.{k}" for k in APPROACHES[name]]
+    needs += [f"network.{k}" for k in NETWORKS.get(name, {})]
+    if absent := [path for path in needs if path not in fields(config)]:
+        raise InputError(
+            f"config.approach.name = {name!r}: the configuration is that of another approach, "
+            f"without {absent[0]}; choose it by --config configs/baseline.py:{name},EXPERIMENT"
+        )
+    if config.approach.get("gated") != APPROACHES[name]["gated"]:
+        raise InputError(
+            f"config.approach.gated = {config.approach.get('gated')}: the approach {name!r} needs "
+            f"{APPROACHES[name]['gated']}"
+        )
     if config.network.get("active", 0) > config.network.get("modules", math.inf):
         raise InputError(
             f"config.network.active = {config.network.active}: expected at most "

@@ -51,13 +51,17 @@ def main(argv: list[str]) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     config = CONFIG.value
     try:
+        if "experiments" in config:
+            raise InputError("this is the configuration of a study: python -m hatjax.study FILE")
+        if not DISTRIBUTED.value and (COORDINATOR.value or PROCESSES.value or PROCESS.value):
+            raise InputError("--coordinator, --processes and --process need --distributed")
         configs.check(config)
         runs = configs.replicas(config)
         name = f"{config.experiment}-{config.approach.name}"
         name += f"-seed{config.seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)
         runs = {where / replica: c for replica, c in runs.items()}
-        if DISTRIBUTED.value:
+        if DISTRIBUTED.value and not DRY_RUN.value:
             if len(runs) == 1:
                 raise InputError(
                     "--distributed shares runs among devices, and here is only one: give several "

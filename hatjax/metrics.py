@@ -3,6 +3,8 @@
 acc is "T T": acc[t, u] is the accuracy on task u after task t.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -41,12 +43,17 @@ def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> 
 
     rho^{u<=t} = (A^{u<=t} - A_R^u) / (A_J^{u<=t} - A_R^u) - 1 and its mean over u <= t (eq. 6).
     The three matrices "T T" are of the same tasks in the same order: acc[t, u] is A^{u<=t},
-    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Infinite where joint training only guesses.
+    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Not finite where joint training only guesses.
     """
     guess = np.diag(random)[None]
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = (acc - guess) / (joint - guess) - 1
     return np.array([rho[t, : t + 1].mean() for t in range(len(acc))])
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample, n - 1) of what several seeds gave."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str, float]]:

@@ -65,11 +65,12 @@ class Reporter:
             self.console.print(f"{line}  at most {left:.0f} s left")
 
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
-        """After task t; acc "t+1" are the (mean) test accuracies on the tasks so far."""
+        """After task t; acc "R t+1" are the runs' test accuracies on the tasks so far."""
+        count, acc = len(acc), acc.mean(axis=0)
         self.bar.update(self.total, completed=(t + 1) * self.epochs)
         before = f", on all before {acc[:-1].mean():.1%}" if t else ""
         name = f" {self.tasks[t]}" if self.replicas == 1 else ""
-        runs = "" if self.replicas == 1 else f", mean of {self.replicas} runs"
+        runs = "" if self.replicas == 1 else f", mean of {count} runs"
         self.console.print(
             f"task {t + 1}/{len(self.tasks)}{name}: test accuracy {acc[-1]:.1%}"
             f"{before} ({epochs} epochs, {seconds:.1f} s{runs})"
@@ -90,8 +91,8 @@ def comparison(accs: dict[Path, np.ndarray]) -> str:
         lines += ["", f"{'mean':{width}}average accuracy         seeds"]
     for setting, names in settings.items():
         if len(settings) < len(rows):
-            a = np.array([rows[name][0] for name in names])
-            lines.append(f"{setting:{width}}{a.mean():8.2%} ± {a.std(ddof=1):6.2%}  {len(a):12d}")
+            mean, deviation = metrics.over_seeds([rows[name][0] for name in names])
+            lines.append(f"{setting:{width}}{mean:8.2%} ± {deviation:6.2%}  {len(names):12d}")
     where = next(iter(accs)).parent
     return "\n".join([*lines, "", f"results in {where}"])
 

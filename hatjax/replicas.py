@@ -4,7 +4,9 @@ Replicas are the same approach on the same network, with seeds and numbers of th
 have in common has no such axis: how many tasks are learned, and the images of a seed.
 """
 
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from ml_collections import ConfigDict
 
 from hatjax import train
 from hatjax.errors import InputError
-from hatjax.types import Approach, Data, Tree, Turn
+from hatjax.types import Approach, Batch, Data, Task, Tree, Turn
 
 AXIS = "replica"
 SHARE = 0.6  # of the free memory that replicas may fill, by a rough estimate
@@ -133,22 +135,44 @@ def agreed(values: list[int]) -> list[int]:
     return multihost_utils.broadcast_one_to_all(np.array(values, np.int32)).tolist()
 
 
-def fit(approach: Approach, devices: int) -> int:
-    """How many replicas at most fill the free memory, by their parameters and memory, at least one.
+def fit(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
+    """How many replicas fill the free memory of all devices, at least one; an estimate.
 
-    An epoch holds its parameters about five times: old, new, gradient, best, and one more while
-    they change.
+    A replica holds its parameters about five times (old, new, gradient, best, and one more while
+    they change), its memory, what a batch of training or of evaluation takes, and, at worst, the
+    images of a task of its own.
     """
-    shapes = jax.eval_shape(approach.init, jax.random.key(0))
-    size = sum(5 * x.size * 4 for x in jax.tree.leaves(shapes))
-    return max(1, int(SHARE * free_memory() * devices / size))
+    params, memory = jax.eval_shape(approach.init, jax.random.key(0))
+    step = train.evaluation_step(Turn(jnp.int32(0), jnp.int32(0)), train.hyperparameters(config))
+    own = jax.eval_shape(approach.take, params, memory, step)
+    image = tasks[0].train.x.shape[1:]
+
+    def scratch(function: Callable, size: int) -> int:
+        numbers = jax.ShapeDtypeStruct((size,), jnp.int32)
+        x = jax.ShapeDtypeStruct((size, *image), jnp.float32)
+        batch = Batch(x, numbers, numbers, jax.ShapeDtypeStruct((size,), jnp.float32))
+        compiled = jax.jit(function).lower(own, memory, batch, step).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    used = [scratch(approach.loss, config.eval_batch)]
+    if approach.trained:
+        used.append(scratch(jax.grad(approach.loss, has_aux=True), config.batch))
+    examples = [len(task.train.y) + len(task.valid.y) + len(task.test.y) for task in tasks]
+    images = (sum if approach.union else max)(examples) * math.prod(image)
+    kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((5 * [params], memory)))
+    free = SHARE * free_memory() * jax.device_count()
+    return max(1, int(free / (kept + max(used) + images)))
 
 
 def free_memory() -> int:
-    """Bytes that are free on the device, for the CPU on the host over the number of CPU devices."""
+    """Bytes that are free on a device; for the CPU those of the host, shared by its devices."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    with open("/proc/meminfo") as file:
-        lines = dict(line.split(":", 1) for line in file)
-    return int(lines["MemAvailable"].split()[0]) * 1024 // jax.local_device_count()
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except OSError:  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free // jax.local_device_count()

@@ -22,7 +22,7 @@ from hatjax import (
 )
 from hatjax import config as configs
 from hatjax.data import cache
-from hatjax.errors import Diverged
+from hatjax.errors import Diverged, InputError
 from hatjax.types import Approach, Data, Network, Task, Turn
 
 
@@ -74,24 +74,41 @@ def run_all(
     """
     use_compilation_cache()
     config = next(iter(runs.values()))
-    sequences = {c.seed: None for c in runs.values()}
-    for seed in sequences:
-        sequences[seed], network = prepare(next(c for c in runs.values() if c.seed == seed))
+    sequence, network = prepare(config)
     approach = approaches.make(config, network)
-    for where, c in runs.items() if replicas.writes() else ():
-        results.open_workdir(where, c, overwrite)
-        results.write_tasks(where, sequences[c.seed])
-    (most,) = replicas.agreed([at_once or replicas.fit(approach, jax.device_count())])
+    open_all(runs, overwrite)
+    most = at_once or len(runs)
+    if len(runs) > 1 and not at_once:
+        (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
     if len(runs) > most and replicas.writes():
         print(f"{len(runs)} runs, {most} at once")
     places, accs, lost = list(runs), [], []
     for first in range(0, len(places), most):
         chunk = {where: runs[where] for where in places[first : first + most]}
+        seeds = {c.seed: c for c in chunk.values()}
+        sequences = {
+            seed: sequence if seed == config.seed else prepare(c)[0] for seed, c in seeds.items()
+        }
+        for where, c in chunk.items() if replicas.writes() else ():
+            results.write_tasks(where, sequences[c.seed])
         some, diverged = together(chunk, approach, sequences)
         accs, lost = accs + some, lost + diverged
     if lost:
         raise Diverged("; ".join(lost))
     return accs
+
+
+def open_all(runs: dict[Path, ConfigDict], overwrite: bool) -> None:
+    """Make the workdirs ready, in the process that writes; all of them raise what it raises."""
+    problem = None
+    try:
+        for where, c in runs.items() if replicas.writes() else ():
+            results.open_workdir(where, c, overwrite)
+    except InputError as error:
+        problem = error
+    (refused,) = replicas.agreed([int(problem is not None)])
+    if refused:
+        raise problem or InputError("the first process cannot use the workdir: see its message")
 
 
 def together(
@@ -169,7 +186,8 @@ def together(
             for r in kept():
                 own = jax.tree.map(lambda x, r=r: x[r], learned)
                 results.save(places[r], acc[r], loss[r], *own)
-            report.task(t, epoch, time.monotonic() - began, acc[:, t, : t + 1].mean(axis=0))
+            left = sorted(set(range(count)) - lost.keys())
+            report.task(t, epoch, time.monotonic() - began, acc[left, t, : t + 1])
     for r in kept():
         results.write_text(places[r] / "done", "")
     return list(acc), list(lost.values())

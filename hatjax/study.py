@@ -45,22 +45,24 @@ def plan(study: ConfigDict, where: Path) -> list[Run]:
     return [run._replace(where=where / run.name) for run in runs]
 
 
-def execute(runs: Sequence[Run]) -> dict[str, str]:
-    """Run what is not finished; the name of each run that failed, and why."""
+def execute(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
+    """Run what is not finished; the runs that are, and why which others failed, by name."""
     import jax
 
     from hatjax import results, run
 
-    failed = {}
+    there, failed = [], {}
     for i, each in enumerate(runs):
         print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
         try:
             if results.finished(each.where, each.config):
                 print("finished before")
+                there.append(each)
                 continue
             began = time.monotonic()
             run.run(each.config, each.where)
             print(f"took {time.monotonic() - began:.0f} s")
+            there.append(each)
         except (InputError, Diverged) as error:
             failed[each.name] = str(error)
         except Exception as error:  # whatever it is, the other runs go on
@@ -69,14 +71,14 @@ def execute(runs: Sequence[Run]) -> dict[str, str]:
         if each.name in failed:
             print(f"failed: {failed[each.name]}")
         jax.clear_caches()  # of the programs of this run
-    return failed
+    return there, failed
 
 
-def tables(runs: Sequence[Run]) -> str:
-    """For each experiment, approach by approach, what the finished runs say, in Markdown.
+def tables(runs: Sequence[Run], there: Sequence[Run]) -> str:
+    """For each experiment of `runs`, approach by approach, what those that are `there` say.
 
-    Percentages; the mean over the seeds, with the standard deviation where there are several. rho
-    is the forgetting ratio (eq. 6), from the random and joint runs of the same seed.
+    In Markdown and percent: the mean over the seeds, with the standard deviation where there are
+    several. rho is the forgetting ratio (eq. 6), from the random and joint runs of the same seed.
     """
     from hatjax import metrics
 
@@ -84,8 +86,7 @@ def tables(runs: Sequence[Run]) -> str:
         (r.config.experiment, r.config.approach.name, r.config.seed): np.load(
             r.where / "accuracy.npy"
         )
-        for r in runs
-        if (r.where / "done").exists()
+        for r in there
     }
     lines = []
     for experiment in dict.fromkeys(r.config.experiment for r in runs):
@@ -118,10 +119,12 @@ def tables(runs: Sequence[Run]) -> str:
 
 def spread(values: Sequence[float], form: str) -> str:
     """Mean and, of several values, standard deviation."""
+    from hatjax import metrics
+
     if not values:
         return ""
-    mean = form.format(np.mean(values))
-    return mean if len(values) == 1 else f"{mean} ± {form.format(np.std(values)).lstrip('+')}"
+    mean, deviation = map(form.format, metrics.over_seeds(values))
+    return mean if len(values) == 1 else f"{mean} ± {deviation.lstrip('+')}"
 
 
 def main(argv: list[str]) -> None:
@@ -133,20 +136,24 @@ def main(argv: list[str]) -> None:
     try:
         where = Path(WORKDIR.value or Path("results") / study.name)
         runs = plan(study, where)
+        finished = [results.finished(run.where, run.config) for run in runs if DRY_RUN.value]
+        if not DRY_RUN.value:
+            where.mkdir(parents=True, exist_ok=True)
     except InputError as error:
         cli.fail(error)
+    except OSError as error:
+        cli.fail(f"workdir {where} cannot be written ({error.strerror}): choose another")
     except (AttributeError, KeyError) as error:
         cli.fail(f"not the configuration of a study (see {cli.CONFIGS / DEFAULT}): {error}")
     if DRY_RUN.value:
-        for run in runs:
-            finished = results.finished(run.where, run.config)
-            print(f"{'finished' if finished else 'to do':9} {run.name}")
+        for run, there in zip(runs, finished, strict=True):
+            print(f"{'finished' if there else 'to do':9} {run.name}")
         return
     try:
-        failed = execute(runs)
+        there, failed = execute(runs)
     except KeyboardInterrupt:
         cli.fail("interrupted: the same command goes on with the run that was cut off", status=130)
-    text = tables(runs)
+    text = tables(runs, there)
     results.write_text(where / "study.md", text)
     print(f"\n{text}\ntables in {where / 'study.md'}")
     if failed:

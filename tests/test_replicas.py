@@ -165,6 +165,12 @@ def test_two_processes_are_one(tmp_path):
     [
         (["--distributed"], "here is only one: give several by --config.seeds"),
         (["--distributed", "--config.seeds=2"], "--coordinator=HOST:PORT, --processes=N"),
+        (["--coordinator=here:1"], "need --distributed"),
+        (["--config.grid=lr=0.1,0.1000001"], "two of its settings look alike, seed0-lr=0.1"),
+        (["--config.grid=lr=0.1 lr=0.2"], "lr is there twice"),
+        (["--config.approach.name=pathnet"], "--config configs/baseline.py:pathnet,EXPERIMENT"),
+        (["--config.approach.name=ewc"], "that of another approach, without approach.lamb"),
+        (["--config.approach.gated=False"], "'hat' needs True"),
         (["--config.seeds=0"], "config.seeds = 0: expected a whole number of at least 1"),
         (["--config.grid=approach.s_mox=3"], "Did you mean 'approach.s_max'"),
         (["--config.grid=approach.s_max=3,x"], "expected numbers after approach.s_max="),

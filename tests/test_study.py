@@ -91,6 +91,11 @@ def test_a_failed_run_does_not_stop_the_others(folder):
     assert re.search("mnist2-sgd-seed0: .*'nothing'", done.stdout)
     assert "Traceback" not in done.stdout + done.stderr
     rows = (folder / "some" / "study.md").read_text()
+    assert not (folder / "some" / "mnist2-sgd-seed0").exists()
+    # The same workdirs under another configuration: refused, and not taken for this study's.
+    other = command(folder, *args, "--config.experiments.digits.epochs=2")
+    assert other.returncode == 1 and "6 of 6 runs failed" in other.stdout
+    assert "| joint |  |  |  | 0 |" in (folder / "some" / "study.md").read_text()
     assert "| joint | " in rows and "| +0.00 | 1 |" in rows and "| sgd |  |  |  | 0 |" in rows
 
 
@@ -98,6 +103,8 @@ def test_a_failed_run_does_not_stop_the_others(folder):
     "args, says",
     [
         (["--config.approaches=('sdg',)"], "Did you mean 'sgd'"),
+        (["--config.approaches=()"], "the study has no runs"),
+        (["--config.experiments={'digits': {'seeds': 3}}"], "digits.seeds: a study sets it"),
         (["--config.experiments={'pmnits': {}}"], "Did you mean 'pmnist'"),
         (["--config.experiments={'pmnist': {'epoch': 3}}"], "Did you mean 'epochs'"),
         (["--config.experiments={'pmnist': {'epochs': 0}}"], "config.epochs = 0: expected"),
@@ -120,3 +127,12 @@ def test_forgetting_ratio_is_equation_6():
     np.testing.assert_allclose(metrics.forgetting_ratio(joint, random, joint), 0)
     guess = np.tril(np.ones((2, 2))) * np.diag(random)
     np.testing.assert_allclose(metrics.forgetting_ratio(guess, random, joint), -1)
+
+
+def test_a_study_is_not_for_main(folder):
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "hatjax.main", "--config=tiny.py"],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "error: this is the configuration of a study" in done.stderr

@@ -63,8 +63,9 @@ def mutate(key: Array, path: Array, modules: int) -> Array:
 def make(config: ConfigDict) -> Schedule:
     """The tournament of config.approach.rivals paths over config.approach.generations.
 
-    A turn has config.epochs / (generations rivals) epochs, at least one, so that a task is trained
-    for config.epochs epochs in all, as with the other approaches.
+    A turn has config.epochs / (generations rivals) epochs, rounded up, so that a task is trained
+    for config.epochs in all, as with the other approaches. Where there are fewer epochs than turns,
+    a turn has one and the last generations do not take place.
     """
 
     def start(params: Tree, memory: Tree, step):
@@ -151,4 +152,4 @@ def walk(state: Tournament, rival: Array, memory: Tree, step) -> Tree:
 
 def epochs_a_turn(config: ConfigDict) -> int:
     """How many epochs a rival is trained at a time."""
-    return max(1, config.epochs // (config.approach.generations * config.approach.rivals))
+    return -(-config.epochs // (config.approach.generations * config.approach.rivals))
