@@ -3,11 +3,11 @@
     python -m hatjax.study configs/study_published.py
 """
 
-from hatjax import config
+from hatjax import plans
 
 
 def get_config():
-    return config.study(
+    return plans.study(
         name="study_published",
         approaches=("sgd", "ewc", "lwf", "imm_mean", "hat"),
         experiments={"mnist2": {"epochs": 3, "fidelity": "code"}},

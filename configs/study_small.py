@@ -4,11 +4,11 @@
     python -m hatjax.study configs/study_small.py --config.seeds="(0,1,2)" --config.same=True
 """
 
-from hatjax import config
+from hatjax import plans
 
 
 def get_config():
-    return config.study(
+    return plans.study(
         name="study_small",
         experiments={
             "mnist2": {"epochs": 3},

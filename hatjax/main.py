@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from hatjax import config as configs
-    from hatjax import progress, replicas, results, run
+    from hatjax import plans, progress, replicas, results, run
 
     # Else it tells of backends that are not there.
     logging.getLogger("jax").setLevel(logging.WARNING)
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
         if not DISTRIBUTED.value and (COORDINATOR.value or PROCESSES.value or PROCESS.value):
             raise InputError("--coordinator, --processes and --process need --distributed")
         configs.check(config)
-        runs = configs.replicas(config)
+        runs = plans.replicas(config)
         name = f"{config.experiment}-{config.approach.name}"
         name += f"-seed{config.seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)

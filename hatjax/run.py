@@ -67,7 +67,7 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
 def run_all(
     runs: dict[Path, ConfigDict], overwrite: bool = False, at_once: int = 0
 ) -> list[np.ndarray]:
-    """The runs of config.replicas, each in its workdir, `at_once` or as many as the memory holds.
+    """The runs of plans.replicas, each in its workdir, `at_once` or as many as the memory holds.
 
     Returns the accuracies "T T" of each. Raises as `run`; Diverged only when all the others have
     finished.

@@ -18,8 +18,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from hatjax import cli
-from hatjax import config as configs
+from hatjax import cli, plans
 from hatjax.errors import Diverged, InputError
 
 DEFAULT = "study_small.py"
@@ -41,7 +40,7 @@ class Run(NamedTuple):
 
 def plan(study: ConfigDict, where: Path) -> list[Run]:
     """All runs of a study; InputError for whatever cannot be run."""
-    runs = [Run(c, where) for c in configs.runs(study)]
+    runs = [Run(c, where) for c in plans.runs(study)]
     return [run._replace(where=where / run.name) for run in runs]
 
 

@@ -261,6 +261,8 @@ def test_the_cases_are_here():
     ours = {p.stem for p in (Path(__file__).parent / "golden").glob("*.npz")}
     assert {"hat-mlp2", "hat-mlp3", "hat-mlp2-clip", "hat-mlp2-ragged", "sgd-mlp", "random"} < ours
     assert {"ewc-mlp", "imm-mean-mlp", "imm-mode-mlp", "lwf-mlp-T2", "lfl-alexnet"} < ours
+    assert {"progressive-alexnet", "pathnet-alexnet", "pathnet-alexnet-two"} < ours
+    assert {"plateau", "tasks"} < ours  # another folder may be without them, ours not
 
 
 @pytest.mark.parametrize("k", range(19))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import config, results, run
+from hatjax import config, plans, results, run
 from hatjax.data import Raw, npz
 
 # Batched products are summed in another order than single ones; nothing else differs.
@@ -47,7 +47,7 @@ def same(one: Path, other: Path) -> None:
 
 def check(c, folder: Path) -> dict[str, Path]:
     """Runs all replicas of `c` together and each alone."""
-    runs = config.replicas(c)
+    runs = plans.replicas(c)
     run.run_all({folder / "all" / name: own for name, own in runs.items()})
     for name, own in runs.items():
         run.run(own, folder / "alone" / name)
@@ -102,7 +102,7 @@ def test_task_orders_of_different_lengths(name, tmp_path):
 def test_in_chunks_and_one_that_diverges(tmp_path, capsys):
     c = small("sgd")
     c.grid, c.approach.clip = "lr=0.05,1e30,0.1", 1e30
-    runs = {tmp_path / name: own for name, own in config.replicas(c).items()}
+    runs = {tmp_path / name: own for name, own in plans.replicas(c).items()}
     with pytest.raises(run.Diverged, match=r"seed0-lr=1e\+30: the loss is not a finite number"):
         run.run_all(runs, at_once=2)
     assert "3 runs, 2 at once" in capsys.readouterr().out

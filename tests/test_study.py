@@ -14,13 +14,13 @@ from hatjax.data import Raw, npz
 
 SETS = config.MIXTURE
 STUDY = """
-from hatjax import config
+from hatjax import plans
 
 def get_config():
     quick = {"epochs": 2, "batch": 8, "eval_batch": 16}
     mlp = {"network": {"widths": (30, 30)}}
     alexnet = {"network": {"widths": (12, 12, 12, 24, 24)}, "data": {"image": (12, 12, 3)}}
-    return config.study(
+    return plans.study(
         "tiny",
         {
             "digits": quick | mlp | {"tasks": {"count": 2}, "data": {"examples": 60}},
