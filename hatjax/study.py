@@ -151,7 +151,9 @@ def main(argv: list[str]) -> None:
     try:
         there, failed = execute(runs)
     except KeyboardInterrupt:
-        cli.fail("interrupted: the same command goes on with the run that was cut off", status=130)
+        cli.fail(
+            "interrupted: the same command goes on, and begins the run that was cut off anew", 130
+        )
     text = tables(runs, there)
     results.write_text(where / "study.md", text)
     print(f"\n{text}\ntables in {where / 'study.md'}")
