@@ -1,7 +1,7 @@
-"""JAX's threefry keys with the rounds of the hash written out: the same bits, several times faster.
+"""JAX's threefry keys with the rounds of the hash written out: the same bits, much faster.
 
-For the CPU, JAX keeps the twenty rounds of the hash in a loop, whose many small operations cost more
-than all the bits of a small network's dropout.
+For the CPU, JAX keeps the twenty rounds of the hash in a loop, whose many small operations cost
+more than all the bits of a small network's dropout.
 """
 
 import math
