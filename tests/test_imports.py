@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "config", "plans", "data", "tasks", "feed", "networks", "transforms",
     "plateau", "approaches", "train", "replicas", "metrics", "results", "masks", "progress", "run",
-    "peer", "benchmark", "cli", "main", "study",
+    "peer", "benchmark", "cli", "main", "study", "small",
+    "savings", "export", "forget",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
