@@ -62,8 +62,8 @@ def load(where: str | Path) -> Small:
         )
     try:
         config = configs.from_json((where / "config.json").read_text())
-        with np.load(where / "network.npz", allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file}
+        with open(where / "network.npz", "rb") as file, np.load(file, allow_pickle=False) as npz:
+            arrays = {k: npz[k] for k in npz}
         image, classes = (tuple(int(n) for n in arrays[k]) for k in ("image", "classes"))
         network = networks.make(config, image, classes)
         expected = jax.eval_shape(network.init, jax.random.key(0))

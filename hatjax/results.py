@@ -10,6 +10,7 @@ A workdir holds
     accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
     model/          parameters and memory after the last finished task, saved with orbax
     done            there once all tasks are finished
+    export/         small networks of single tasks (hatjax.export)
 """
 
 import contextlib
@@ -79,7 +80,8 @@ def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> No
             )
     for name in ("done", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
         (where / name).unlink(missing_ok=True)
-    shutil.rmtree(where / "model", ignore_errors=True)
+    for name in ("model", "export"):
+        shutil.rmtree(where / name, ignore_errors=True)
     write_text(where / "config.json", configs.to_json(config))
 
 

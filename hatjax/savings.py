@@ -48,13 +48,14 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
     if not difference <= ROUNDING * largest:
         raise InputError(
             f"the small network's outputs differ by {difference:.1e} from the full one's (of at "
-            f"most {largest:.1e}): {model.config.network.name!r} reads its units otherwise than "
+            f"most {largest:.1e}): {model.config.network.name!r} uses its units otherwise than "
             "its parameters declare, and cannot be exported"
         )
     x = jax.device_put(np.resize(x, (batch, *x.shape[1:])))
     times = milliseconds({k: lambda k=k: compiled[k](own[k], x) for k in functions})
     width = model.params["head"]["kernel"].shape[1]
-    units = {"full": dict(model.network.units), "small": jax.tree.map(len, small.units)}
+    kept = {layer: len(places) for layer, places in small.units.items()}
+    units = {"full": dict(model.network.units), "small": kept}
     parameters = {
         "full": networks.count(model.network)["trunk"]
         + sum(model.network.units.values())

@@ -41,8 +41,10 @@ def cut(model: Model, task: int) -> Small:
     which is exact for any activation. Outputs differ by rounding alone. Raises InputError for a
     task that the model does not have or has not learned, and a model or network that cannot be cut.
     """
-    open_units = jax.tree.map(np.array, masks.live(model, task))
-    gates = jax.tree.map(np.array, masks.masks(model, task))
+    found, alive = masks.masks(model, task), masks.live(model, task)
+    layers = list(model.network.units)  # in order: trees of JAX are sorted by name
+    gates = {layer: np.array(found[layer]) for layer in layers}
+    alive = {layer: np.array(alive[layer]) for layer in layers}
     row = model.rows[task]
     classes = model.network.classes[row]
     head = rows.take({"head": model.params["head"]}, row)["head"]
@@ -53,10 +55,9 @@ def cut(model: Model, task: int) -> Small:
     params = jax.tree.map(np.asarray, params)
     # The last axis of a parameter is that of its own units, those before it are what it reads. The
     # head reads the last gated layer.
-    last = list(gates)[-1]
-    heads = {"kernel": (None, last, None), "bias": (None, None)}
+    heads = {"kernel": (None, layers[-1], None), "bias": (None, None)}
     axes = {"trunk": model.network.axes, "head": heads}
-    units = kept(gates, open_units, params, axes)
+    units = kept(gates, alive, params, axes)
 
     def smaller(p: np.ndarray, names: tuple[str | None, ...]) -> np.ndarray:
         for axis, layer in enumerate(names):
@@ -81,13 +82,14 @@ def cut(model: Model, task: int) -> Small:
 
 
 def kept(
-    gates: dict[str, np.ndarray], open_units: dict[str, np.ndarray], params: Tree, axes: Tree
+    gates: dict[str, np.ndarray], alive: dict[str, np.ndarray], params: Tree, axes: Tree
 ) -> dict[str, np.ndarray]:
-    """The places of the units that stay, {layer: "kept"}; a layer's widest open one if none has to.
+    """The places of the units that stay, {layer: "kept"}: those `alive` that some unit reads.
 
-    A closed unit's outputs are 0, and one that only closed units read does not matter.
+    Layers and their units are in order, first to last. One that keeps none keeps the unit with the
+    largest gate.
     """
-    alive = dict(open_units)
+    alive = dict(alive)
     pairs = [
         (p, names)
         for part in params
