@@ -1,4 +1,4 @@
-"""Forget one task of a trained HAT network on purpose: free what it alone uses.
+"""Forget one task of a trained HAT network on purpose: what it alone uses starts anew.
 
     python -m hatjax.forget results/digits-hat-seed0 --task=3 --out=results/without3
 
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> None:
             save(source, part, forget_task(model, task, key), task)
         print(
             f"task {task + 1}, {model.names[task]}: {freed['units']:,} units and "
-            f"{freed['weights']:,} weights that it alone used are free"
+            f"{freed['weights']:,} weights that it alone used start anew"
         )
         print(run.recall(Path(given.out)))
     except InputError as error:

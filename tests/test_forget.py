@@ -143,7 +143,7 @@ def test_the_command(trained_runs, tmp_path):
     old, there = results.load(source), contents()
     status, out, err = trained.command("forget", source, "--task=2", f"--out={tmp_path}/a/b")
     assert status == 0, err
-    assert "weights that it alone used are free" in out and "capacity used" in out
+    assert "weights that it alone used start anew" in out and "capacity used" in out
     assert contents() == there and not list((tmp_path / "a").glob(".*"))
     new = results.load(tmp_path / "a" / "b")
     assert new.learned == (True, False, True) and new.names == old.names
