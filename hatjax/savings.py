@@ -35,9 +35,9 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
         return small.network.apply(own, x, 0).logits
 
     functions = {"full": full, "small": cut_out}
-    own = {"full": (model.params, model.memory), "small": jax.device_put(small.params)}
+    own = jax.device_put({"full": (model.params, model.memory), "small": small.params})
     compiled = {k: jax.jit(f) for k, f in functions.items()}
-    images, what = test_images(model, task)
+    images, what = images_of(model, task)
     difference = largest = 0.0
     for i in range(0, len(images), model.config.eval_batch):
         some = images[i : i + model.config.eval_batch]
@@ -76,7 +76,7 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
     return {"task": small.task, "classes": classes, **sizes, "batch": batch, **same}
 
 
-def test_images(model: Model, task: int) -> tuple[np.ndarray, str]:
+def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
     """Raw test images "n h w c" of the task, else random ones, and which of them, in words."""
     where = data.root(model.config.data.root)
     absent = [n for n in model.config.data.sets if not data.at_hand(n, where)]
@@ -134,16 +134,19 @@ def multiply_adds(f: Callable, *args) -> int:
     return count(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-def milliseconds(calls: dict[str, Callable[[], object]], rounds: int = 30) -> dict[str, float]:
-    """The median time of each call, after a first one that compiles.
+def milliseconds(calls: dict[str, Callable[[], object]], seconds: float = 1) -> dict[str, float]:
+    """The median time of each call, of at least 10 rounds and so many seconds, all warmed up.
 
     They take turns, so that what disturbs the machine disturbs them alike.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds + 2):
+    for call in calls.values():
+        jax.block_until_ready(call())  # compiles
+    began, rounds = time.perf_counter(), 0
+    while rounds < 10 or time.perf_counter() < began + seconds:
         for name, call in calls.items():
             start = time.perf_counter()
             jax.block_until_ready(call())
-            if i >= 2:
-                times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (time.perf_counter() - start))
+        rounds += 1
     return {name: float(np.median(t)) for name, t in times.items()}

@@ -175,7 +175,7 @@ def test_a_network_of_one_s_own(monkeypatch, make, says):
     c.network.name, c.network.widths = "own", (8, 8)
     model = untrained(c)
     monkeypatch.setattr(
-        savings, "test_images", lambda *_: (np.arange(40).reshape(10, 2, 2, 1), "ten images")
+        savings, "images_of", lambda *_: (np.arange(40).reshape(10, 2, 2, 1), "ten images")
     )
     if says is None:
         return check_same(model, 0, export.cut(model, 0), np.arange(40).reshape(10, 2, 2, 1))
