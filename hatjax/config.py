@@ -210,6 +210,15 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     return c
 
 
+def of_arrays(count: int, approach: str) -> ConfigDict:
+    """The configuration of so many tasks that are given as arrays (hatjax.fit)."""
+    c = make("digits", approach)
+    c.experiment = "arrays"
+    c.data.sets = ("arrays",)
+    c.tasks.kind, c.tasks.count, c.tasks.shuffle = "given", count, False
+    return c
+
+
 # Field -> (what it may be, in words, and as a test). Others may be anything of their type.
 _positive = ("a number above 0", lambda v: v > 0)
 _share = ("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
@@ -228,7 +237,7 @@ RULES: dict[str, tuple[str, Callable]] = {
         lambda v: len(v) in (0, 3) and all(type(n) is int and n >= 1 for n in v),
     ),
     "data.examples": ("a whole number of at least 0 (0: all)", lambda v: v >= 0),
-    "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split")),
+    "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split", "given")),
     "tasks.count": _count,
     "tasks.valid": ("a number between 0 and 1", lambda v: 0 < v < 1),
     "tasks.valid_code": _share,

@@ -250,7 +250,9 @@ def load(where: str | Path) -> Model:
 
 
 def predict(model: Model, x: np.ndarray, task: int) -> Array:
-    """Logits "n classes" of `task` (counted from 0) for raw images "n h w c" (or "n h w" if grey).
+    """Logits "n classes" of `task` (counted from 0) for raw images "n h w c".
+
+    Grey ones may be "n h w"; feature vectors, if it was trained on them, are "n d".
 
     The images are as in the data set (uint8, 0..255); normalisation and pixel order are applied
     here. Raises InputError for a task or image shape that the model does not have.
@@ -264,12 +266,28 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
     return logits[:, : model.network.classes[row]]
 
 
+def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
+    """The accuracy 0..1 of `task` (counted from 0) on raw images as for `predict`, labels "n".
+
+    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if not len(x) or y.shape != (len(x),):
+        raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
+    size = model.config.eval_batch
+    right = sum(
+        int(np.sum(np.argmax(predict(model, x[i : i + size], task), -1) == y[i : i + size]))
+        for i in range(0, len(x), size)
+    )
+    return right / len(x)
+
+
 def normalised(
     x: np.ndarray, mean: np.ndarray, std: np.ndarray, pixels: np.ndarray | None
 ) -> np.ndarray:
     """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order."""
     x = np.asarray(x)
-    x = x if x.ndim == 4 else x[..., None]
+    x = x.reshape(*x.shape, *[1] * (4 - x.ndim))
     if pixels is not None:
         if x[0].size != len(pixels):
             raise InputError(

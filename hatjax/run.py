@@ -27,10 +27,13 @@ from hatjax.errors import Diverged, InputError
 from hatjax.types import Approach, Data, Network, Task, Turn
 
 
-def prepare(config: ConfigDict) -> tuple[list[Task], Network]:
-    """The tasks and the network of a configuration; InputError for whatever cannot be used."""
+def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Network]:
+    """The tasks and the network of a configuration; InputError for whatever cannot be used.
+
+    `sequence` is the tasks where the configuration does not tell them (tasks.of_arrays).
+    """
     configs.check(config)
-    sequence = tasks.make(config)
+    sequence = sequence or tasks.make(config)
     image = sequence[0].train.x.shape[1:]
     return sequence, networks.make(config, image, tasks.by_row(sequence, "classes"))
 
@@ -66,16 +69,20 @@ def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
 
 
 def run_all(
-    runs: dict[Path, ConfigDict], overwrite: bool = False, at_once: int = 0
+    runs: dict[Path, ConfigDict],
+    overwrite: bool = False,
+    at_once: int = 0,
+    sequence: list[Task] | None = None,
+    quiet: bool = False,
 ) -> list[np.ndarray]:
     """The runs of plans.replicas, each in its workdir, `at_once` or as many as the memory holds.
 
-    Returns the accuracies "T T" of each. Raises as `run`; Diverged only when all the others have
-    finished.
+    Returns the accuracies "T T" of each. `sequence` as in `prepare`, for a single run; `quiet`
+    prints no progress. Raises as `run`; Diverged only when all the others have finished.
     """
     use_compilation_cache()
     config = next(iter(runs.values()))
-    sequence, network = prepare(config)
+    sequence, network = prepare(config, sequence)
     approach = approaches.make(config, network)
     open_all(runs, overwrite)
     most = at_once or len(runs)
@@ -92,7 +99,7 @@ def run_all(
         }
         for where, c in chunk.items() if replicas.writes() else ():
             results.write_tasks(where, sequences[c.seed])
-        some, diverged = together(chunk, approach, sequences)
+        some, diverged = together(chunk, approach, sequences, quiet)
         accs, lost = accs + some, lost + diverged
     if lost:
         raise Diverged("; ".join(lost))
@@ -113,7 +120,10 @@ def open_all(runs: dict[Path, ConfigDict], overwrite: bool) -> None:
 
 
 def together(
-    runs: dict[Path, ConfigDict], approach: Approach, sequences: dict[int, list[Task]]
+    runs: dict[Path, ConfigDict],
+    approach: Approach,
+    sequences: dict[int, list[Task]],
+    quiet: bool = False,
 ) -> tuple[list[np.ndarray], list[str]]:
     """Runs in one program: their accuracies "T T", and what became of those that diverged."""
     places, settings, count = list(runs), list(runs.values()), len(runs)
@@ -152,7 +162,8 @@ def together(
     acc, loss = np.zeros((2, count, total, total))
     lost: dict[int, str] = {}
 
-    names, quiet = [task.name for task in tasks_of[0]], not replicas.writes()
+    names = [task.name for task in tasks_of[0]]
+    quiet = quiet or not replicas.writes()
     with progress.Reporter(names, config.epochs, count, quiet) as report:
         for t in range(total):
             began, now = time.monotonic(), turn(t)
@@ -224,5 +235,6 @@ def epoch_row(config: ConfigDict, t: int, epoch: int, n: int, scores: dict) -> d
 
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache folder: the next start compiles nothing."""
-    jax.config.update("jax_compilation_cache_dir", str(cache() / "xla"))
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

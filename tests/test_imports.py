@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "keys", "config", "plans", "data", "tasks", "feed", "networks", "transforms",
     "plateau", "approaches", "train", "replicas", "metrics", "results", "masks", "progress", "run",
-    "cli", "small", "savings", "export", "forget", "benchmark", "main", "study",
+    "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},

@@ -1,4 +1,4 @@
-"""README's example of an approach, as it stands there."""
+"""README's examples in Python, as they stand there."""
 
 import re
 from pathlib import Path
@@ -12,13 +12,19 @@ from hatjax import approaches, config, results, run
 README = Path(__file__).parents[1] / "README.md"
 
 
+def example(of: str) -> dict:
+    """The names that README's only example with `of` in it defines."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = [b for b in blocks if of in b]
+    names: dict = {}
+    exec(code, names)
+    return names
+
+
 @pytest.fixture
 def pull(monkeypatch):
     """The approach of README, listed as README says."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (code,) = [b for b in blocks if "def make(config, network)" in b]
-    names: dict = {}
-    exec(code, names)
+    names = example("def make(config, network)")
     monkeypatch.setitem(approaches.APPROACHES, "pull", names["make"])
     numbers = dict(gated=False, clip=100.0, pull=0.01)
     assert f"dict({', '.join(f'{k}={v}' for k, v in numbers.items())})" in README.read_text()
@@ -37,3 +43,12 @@ def test_the_approach_of_the_readme(pull, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, model.memory["old"], model.params["trunk"])
         kept[strength] = acc[1, 0] - acc[0, 0]
     assert kept[0.5] > kept[0.0]  # it forgets less
+
+
+def test_arrays_of_the_readme(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = example("hatjax.fit(")
+    acc = names["result"].accuracy
+    assert acc.shape == (2, 2) and (acc[1] > 0.8).all() and acc[1, 0] >= acc[0, 0] - 0.01
+    assert names["logits"].shape == (10, 5) and names["share"].shape == (2, 2)
+    assert "task 2/2" in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -52,8 +52,11 @@ def load(name: str, where: Path) -> Raw:
     if (where / name / "train").is_dir():
         return folder.read(where / name)
     if name not in sources.SOURCES:
-        raise unknown(f"image set (looked for in {where}; add your own as a file NAME.npz there)",
-                      name, {*sources.SOURCES, *found(where)})
+        raise unknown(
+            f"image set (looked for in {where}; add your own as a file NAME.npz there)",
+            name,
+            {*sources.SOURCES, *found(where)},
+        )
     return sources.load(name, where)
 
 
@@ -72,14 +75,18 @@ def at_hand(name: str, where: Path) -> bool:
 
 
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation "c" of the channels of uint8 images "n h w c", in 0..255.
+    """Mean and standard deviation "c" of the channels of images "n h w c", in their units.
 
-    The published constants where there are some, else those of `x`.
+    The published constants where there are some, else those of `x`. A channel that is constant is
+    divided by 1.
     """
     published = MOMENTS.get((name, x.shape[1]))
     if published and len(published[0]) in (1, x.shape[3]):
         mean, std = (np.full(x.shape[3], 255 * np.asarray(m, np.float32)) for m in published)
         return mean, std
+    if x.dtype != np.uint8:
+        mean, std = x.mean((0, 1, 2), dtype=float), x.std((0, 1, 2), dtype=float)
+        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
     counts = np.stack([np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(x, -1, 0)])
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total

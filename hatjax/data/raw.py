@@ -23,18 +23,28 @@ class Raw(NamedTuple):
 def checked(where: str, x_train, y_train, x_test, y_test) -> Raw:
     """The arrays as a Raw: grey images "n h w" get a channel axis, labels become int32.
 
-    Raises InputError, beginning with `where`, for other dtypes or shapes, for a length that differs
-    between images and labels, an empty split, or labels that are not 0..classes-1 with every class
-    among the training images.
+    Raises InputError, beginning with `where`, for other dtypes or shapes, and as `consistent`.
     """
-    splits = {}
-    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        x, y = np.asarray(x), np.asarray(y)
+    images = {"train": np.asarray(x_train), "test": np.asarray(x_test)}
+    for split, x in images.items():
         if x.dtype != np.uint8 or x.ndim not in (3, 4):
             raise InputError(
                 f"{where}: x_{split} is {x.dtype} of shape {x.shape}: expected uint8 images, "
                 "[n, height, width] or [n, height, width, channels]"
             )
+    x_train, x_test = (x if x.ndim == 4 else x[..., None] for x in images.values())
+    return consistent(where, x_train, y_train, x_test, y_test)
+
+
+def consistent(where: str, x_train: np.ndarray, y_train, x_test: np.ndarray, y_test) -> Raw:
+    """Images "n h w c" with their labels as a Raw.
+
+    Raises InputError, beginning with `where`, for labels that are not integers, a length that
+    differs between images and labels, an empty split, training and test images of different shapes,
+    or labels that are not 0..classes-1 with every class among the training images.
+    """
+    labels = {"train": np.asarray(y_train), "test": np.asarray(y_test)}
+    for (split, y), x in zip(labels.items(), (x_train, x_test), strict=True):
         if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
             raise InputError(
                 f"{where}: y_{split} is {y.dtype} of shape {y.shape}: expected integer labels [n]"
@@ -43,23 +53,22 @@ def checked(where: str, x_train, y_train, x_test, y_test) -> Raw:
             raise InputError(f"{where}: {len(x)} images but {len(y)} labels in {split}")
         if 0 in x.shape:
             raise InputError(f"{where}: x_{split} of shape {x.shape} is empty: expected images")
-        splits[split] = (x if x.ndim == 4 else x[..., None]), y
-    (x_train, y_train), (x_test, y_test) = splits["train"], splits["test"]
+    y_train, y_test = labels.values()
     if x_train.shape[1:] != x_test.shape[1:]:
         raise InputError(
             f"{where}: training images are {x_train.shape[1:]} but test images {x_test.shape[1:]}: "
             "expected one shape"
         )
-    labels = np.unique(y_train)
-    if not np.array_equal(labels, np.arange(len(labels))):
+    known = np.unique(y_train)
+    if not np.array_equal(known, np.arange(len(known))):
         raise InputError(
-            f"{where}: y_train holds the labels {_some(labels)}: expected 0..classes-1 without gaps"
+            f"{where}: y_train holds the labels {_some(known)}: expected 0..classes-1 without gaps"
         )
-    strange = np.setdiff1d(y_test, labels)
+    strange = np.setdiff1d(y_test, known)
     if len(strange):
         raise InputError(
             f"{where}: y_test holds the labels {_some(strange)}, which y_train does not: expected "
-            f"0..{len(labels) - 1}"
+            f"0..{len(known) - 1}"
         )
     return Raw(x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32))
 

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 from hatjax import data
 from hatjax.data import Raw
 from hatjax.errors import InputError, unknown
-from hatjax.tasks import images, permuted, split
+from hatjax.tasks import given, images, permuted, split
 from hatjax.types import Task
 
+GIVEN = "given"  # config.tasks.kind where the tasks are arrays (of_arrays)
 KINDS: dict[str, Callable[..., list[Task]]] = {"permuted": permuted.make, "split": split.make}
 
 
@@ -19,9 +20,23 @@ def make(config: ConfigDict) -> list[Task]:
 
     Raises InputError for an unknown kind or image set, or a task that lacks images of a class.
     """
+    if config.tasks.kind == GIVEN:
+        raise InputError(
+            f"config.tasks.kind = {GIVEN!r}: its tasks were arrays, which are not kept: give them "
+            "to hatjax.fit again"
+        )
     if config.tasks.kind not in KINDS:
         raise unknown("kind of tasks", config.tasks.kind, KINDS)
-    tasks = KINDS[config.tasks.kind](config, sets(config))
+    return checked(KINDS[config.tasks.kind](config, sets(config)))
+
+
+def of_arrays(config: ConfigDict, arrays: Sequence[tuple]) -> list[Task]:
+    """A task for each (x_train, y_train, x_test, y_test); InputError for what cannot be used."""
+    return checked(given.make(config, arrays))
+
+
+def checked(tasks: list[Task]) -> list[Task]:
+    """The tasks; InputError if one of them lacks images of a class, or has another shape."""
     for task in tasks:
         check(task)
         if task.train.x.shape[1:] != tasks[0].train.x.shape[1:]:
@@ -44,9 +59,7 @@ def sets(config: ConfigDict) -> Iterator[tuple[str, Raw]]:
             if not others:
                 raise
             reason = str(error).rstrip(".")
-            raise InputError(
-                f'{reason}; or leave it out: --config.data.sets="{others}"'
-            ) from error
+            raise InputError(f'{reason}; or leave it out: --config.data.sets="{others}"') from error
         yield name, images.fit(config, name, raw)
 
 
