@@ -1,6 +1,5 @@
 """What the small network of a task saves: parameters, multiply-adds, time."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from hatjax import data, networks, results, tasks, train
 from hatjax.errors import InputError
+from hatjax.products import multiply_adds, products
 from hatjax.results import Model
 from hatjax.small import Small
 from hatjax.types import Array, Tree
@@ -67,7 +67,7 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
             "units": units[k],
             "parameters": parameters[k],
             "bytes": 4 * parameters[k],  # float32
-            "multiply_adds": multiply_adds(functions[k], own[k], x[:1]),
+            "multiply_adds": sum(map(multiply_adds, products(functions[k], own[k], x[:1]))),
             "milliseconds": times[k],
         }
         for k in functions
@@ -110,28 +110,6 @@ def table(report: dict) -> str:
         f"on {report['images']}",
     ]
     return "\n".join(lines)
-
-
-def multiply_adds(f: Callable, *args) -> int:
-    """The multiply-adds of all matrix products of f(*args), counted in its jaxpr.
-
-    Convolutions here are matrix products (networks/layers.py). Element-wise work is not counted.
-    """
-
-    def count(jaxpr) -> int:
-        total = 0
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name == "dot_general":
-                (contracted, _), _ = eqn.params["dimension_numbers"]
-                shape = eqn.invars[0].aval.shape
-                summed = math.prod(shape[i] for i in contracted)
-                total += math.prod(eqn.outvars[0].aval.shape) * summed
-            for inner in eqn.params.values():  # jit, custom_jvp and the like
-                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                    total += count(getattr(inner, "jaxpr", inner))
-        return total
-
-    return count(jax.make_jaxpr(f)(*args).jaxpr)
 
 
 def milliseconds(calls: dict[str, Callable[[], object]], seconds: float = 1) -> dict[str, float]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "types", "keys", "config", "plans", "data", "tasks", "feed", "networks", "transforms",
-    "plateau", "approaches", "train", "replicas", "metrics", "results", "masks", "progress", "run",
-    "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main", "study",
+    "errors", "types", "keys", "products", "config", "plans", "data", "tasks", "feed", "networks",
+    "transforms", "plateau", "approaches", "train", "replicas", "metrics", "results", "masks",
+    "progress", "run", "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main",
+    "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},

@@ -1,14 +1,13 @@
 """What the machine allows: the matrix products of a step alone, and the bytes that it must move."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
+from jax.extend.core import JaxprEqn
 
 from hatjax import feed, networks, train
 from hatjax.benchmark.steps import Built, Case, tasks
@@ -53,31 +52,7 @@ def parameters(built: Built) -> int:
     return sum(networks.count(built.network).values())
 
 
-def products(case: Case, built: Built) -> list[core.JaxprEqn]:
-    """The matrix products of a step, forward and backward."""
-    step, args = one_step(case, built)
-
-    def walk(jaxpr) -> Iterator[core.JaxprEqn]:
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name == "dot_general":
-                yield eqn
-            for value in jax.tree.leaves(
-                list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
-            ):
-                if hasattr(value, "eqns"):
-                    yield from walk(value)
-
-    return list(walk(jax.make_jaxpr(step)(*args).jaxpr))
-
-
-def flops(eqn: core.JaxprEqn) -> int:
-    """Multiplications and additions of a matrix product."""
-    left = eqn.invars[0].aval.shape
-    ((contracted, _), _) = eqn.params["dimension_numbers"]
-    return 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
-
-
-def time_products(eqns: list[core.JaxprEqn]) -> float:
+def time_products(eqns: list[JaxprEqn]) -> float:
     """Seconds that these products take alone, one after the other, on random numbers."""
     rng = np.random.default_rng(0)
     operands = [

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hatjax import products
 from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
 from hatjax.errors import InputError
@@ -32,16 +33,19 @@ class How(NamedTuple):
 
 
 def interleave(runs: Runs, most: int, rounds: int) -> Times:
-    """Times all in turn, with as many steps at once as take a while, `most` at most."""
+    """Times all in turn, with as many steps at once as take a while, `most` at most.
+
+    Each runs untimed before it is timed: PyTorch leaves threads behind that spin for a while.
+    """
     counts, times = {}, {name: [] for name in runs}
     for name, run in runs.items():
         run(1)  # what is compiled or allocated at the first call
         began = time.perf_counter()
         run(1)
         counts[name] = int(np.clip(SECONDS / (time.perf_counter() - began), 1, most))
-        run(counts[name])
     for _ in range(rounds):
         for name, run in runs.items():
+            run(counts[name])
             began = time.perf_counter()
             run(counts[name])
             times[name].append((time.perf_counter() - began) / counts[name])
@@ -102,14 +106,15 @@ def parts(case: Case, how: How) -> dict:
 def bound(case: Case, how: How) -> dict:
     """The step of HAT against what this machine can do."""
     built = {name: steps.build(case, name) for name in ("hat", "sgd")}
-    products = limit.products(case, built["hat"])
+    function, args = limit.one_step(case, built["hat"])
+    eqns = products.products(function, *args)
     size = limit.parameters(built["hat"])
     training = steps.prepare(case._replace(replicas=1), "hat", how.most)
     seconds = float(np.median(interleave({"hat": training.steps}, how.most, how.rounds)["hat"]))
-    alone, update = limit.time_products(products), limit.time_update(size)
+    alone, update = limit.time_products(eqns), limit.time_update(size)
     moved = 4 * size * limit.PASSES
     least = alone + moved / (limit.UPDATE_BYTES * size / update)
-    flops = sum(map(limit.flops, products))
+    flops = 2 * sum(map(products.multiply_adds, eqns))
     counted = {name: limit.cost(case, b) for name, b in built.items()}
     return {
         "rows": {

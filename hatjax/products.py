@@ -1,0 +1,31 @@
+"""The matrix products of a function, which are nearly all of a network's arithmetic.
+
+Convolutions are among them (networks/layers.py).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.extend.core import Jaxpr, JaxprEqn
+
+
+def products(function: Callable, *args) -> list[JaxprEqn]:
+    """The matrix products of function(*args), as the equations of its jaxpr that are one."""
+
+    def walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "dot_general":
+                yield eqn
+            for inner in eqn.params.values():  # of jit, custom_jvp and the like
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner)
+
+    return list(walk(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+def multiply_adds(eqn: JaxprEqn) -> int:
+    """How many multiplications, each with an addition, a matrix product takes."""
+    left = eqn.invars[0].aval.shape
+    ((contracted, _), _) = eqn.params["dimension_numbers"]
+    return math.prod(eqn.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
