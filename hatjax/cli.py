@@ -55,6 +55,14 @@ def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
     return rest
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's flag parsing without a configuration; returns the arguments that are not flags."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(f"{str(error).strip().splitlines()[-1]}; see --help")
+
+
 def fail(message: object, status: int = 2) -> None:
     """Print one line and exit."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)
