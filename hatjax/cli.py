@@ -63,6 +63,25 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(f"{str(error).strip().splitlines()[-1]}; see --help")
 
 
+def parse_run(argv: list[str]) -> list[str]:
+    """absl's flag parsing for a command on one task of a run: [program, workdir]."""
+    rest = parse_flags(argv)
+    if len(rest) != 2:
+        fail(f"expected one workdir of a run, got {len(rest) - 1}, and --task=N; see --help")
+    return rest
+
+
+def index(task: int | None, count: int) -> int:
+    """The flag --task, counted from 1 as the printed accuracies are, as an index from 0.
+
+    Raises InputError if it is not one of the run's `count` tasks.
+    """
+    if task is None or not 1 <= task <= count:
+        given = "--task=N is missing" if task is None else f"--task={task}"
+        raise InputError(f"{given}: the run has the tasks 1..{count}")
+    return task - 1
+
+
 def fail(message: object, status: int = 2) -> None:
     """Print one line and exit."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)

@@ -10,6 +10,10 @@ from hatjax.results import Model
 from hatjax.transforms import held
 from hatjax.types import Array
 
+# A gate up to this is closed: even thousands of such units together change an output by less than
+# float32 rounds it. Most closed gates are exactly 0; these belong to embeddings of nearly 0.
+DEAD = 1e-12
+
 
 def masks(model: Model, task: int) -> dict[str, Array]:
     """The gates a^t of `task` (from 0, as learned) at s_max, {layer: "units"} in 0..1.
@@ -25,6 +29,20 @@ def masks(model: Model, task: int) -> dict[str, Array]:
         raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
     s_max = train.hyperparameters(model.config)["s_max"]
     return model.network.gates(model.params, model.rows[task], s_max)
+
+
+def live(model: Model, task: int) -> dict[str, Array]:
+    """Which units `task` (from 0) uses, {layer: bool "units"}: those with a gate above DEAD.
+
+    Raises InputError as `masks`, and for a task that is not learned.
+    """
+    gates = masks(model, task)
+    if not model.learned[task]:
+        raise InputError(
+            f"task {model.names[task]!r} is not learned: the run ended before it, or it was "
+            "forgotten"
+        )
+    return jax.tree.map(lambda a: a > DEAD, gates)
 
 
 def overlap(model: Model) -> np.ndarray:

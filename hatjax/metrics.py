@@ -1,6 +1,7 @@
 """What the accuracy matrix and the gates say.
 
-acc is "T T": acc[t, u] is the accuracy on task u after task t.
+acc is "T T": acc[t, u] is the accuracy on task u after task t, not a number if u was forgotten on
+purpose (hatjax.forget); means are over the other tasks.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from hatjax.types import Network, Tree
 
 def average_accuracy(acc: np.ndarray) -> float:
     """Mean accuracy on all tasks after the last: mean_u acc[T-1, u]."""
-    return float(np.mean(acc[-1]))
+    return mean(acc[-1])
 
 
 def backward_transfer(acc: np.ndarray) -> float:
@@ -23,7 +24,7 @@ def backward_transfer(acc: np.ndarray) -> float:
 
     Lopez-Paz and Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017, eq. 3.
     """
-    return float(np.mean((acc[-1] - np.diag(acc))[:-1])) if len(acc) > 1 else 0.0
+    return mean((acc[-1] - np.diag(acc))[:-1])
 
 
 def forgetting(acc: np.ndarray) -> float:
@@ -36,7 +37,13 @@ def forgetting(acc: np.ndarray) -> float:
         return 0.0
     seen = np.tril(np.ones(acc.shape, bool))
     best = np.max(np.where(seen, acc, -np.inf)[:-1], axis=0)
-    return float(np.mean((best - acc[-1])[:-1]))
+    return mean((best - acc[-1])[:-1])
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of those that are numbers; 0 if none is."""
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if len(known) else 0.0
 
 
 def forward_transfer(acc: np.ndarray, single: np.ndarray) -> float:

@@ -4,19 +4,22 @@ A workdir holds
     config.json     the resolved configuration
     tasks.npz       what prediction needs of the tasks: names, classes, normalisation, pixel orders
     metrics.jsonl   a line for every epoch
-    accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t, 0 for u > t
+    accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t, 0 for u > t;
+                    not a number where task u was forgotten on purpose (hatjax.forget)
     loss.npy        "T T": likewise the loss
     accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
     model/          parameters and memory after the last finished task, saved with orbax
     done            there once all tasks are finished
+    export/         small networks of single tasks (hatjax.export)
 """
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +46,8 @@ class Model(NamedTuple):
     mean: np.ndarray  # "T c", in the order of the names
     std: np.ndarray  # "T c"
     pixels: np.ndarray | None  # "T hwc"
+    image: tuple[int, ...]  # h, w, c
+    learned: tuple[bool, ...]  # False: not yet, or forgotten on purpose
 
 
 def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
@@ -75,7 +80,8 @@ def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> No
             )
     for name in ("done", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
         (where / name).unlink(missing_ok=True)
-    shutil.rmtree(where / "model", ignore_errors=True)
+    for name in ("model", "export"):
+        shutil.rmtree(where / name, ignore_errors=True)
     write_text(where / "config.json", configs.to_json(config))
 
 
@@ -107,6 +113,35 @@ def read_config(where: Path) -> ConfigDict:
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): remove {where} and run again") from error
+
+
+@contextlib.contextmanager
+def folder(where: Path, ours: Sequence[str] = ()) -> Iterator[Path]:
+    """Write the folder `where` all at once: what is put into the folder that this gives.
+
+    A folder that holds nothing but files named in `ours` is replaced. Raises InputError if there
+    are others, or it cannot be written; what was there before then stays.
+    """
+    where = where.absolute()
+    part = where.parent / f".{where.name}.part"
+    try:
+        others = sorted({p.name for p in where.iterdir()} - {*ours}) if where.exists() else []
+        if others:
+            raise InputError(
+                f"folder {where} holds other files ({', '.join(others[:3])}): choose another with "
+                "--out=DIR"
+            )
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        shutil.rmtree(where, ignore_errors=True)
+        os.replace(part, where)
+    except OSError as error:
+        raise InputError(
+            f"folder {where} cannot be written ({error.strerror}): choose another with --out=DIR"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -183,9 +218,10 @@ def load(where: str | Path) -> Model:
     try:
         with np.load(where / "tasks.npz", allow_pickle=False) as file:
             tasks = {k: file[k] for k in file}
-        rows = tuple(int(n) for n in tasks["row"])
+        loss = np.load(where / "loss.npy", allow_pickle=False)
+        rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
-        network = networks.make(config, tuple(int(n) for n in tasks["image"]), classes)
+        network = networks.make(config, image, classes)
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         with _checkpointer() as checkpointer:
@@ -208,6 +244,8 @@ def load(where: str | Path) -> Model:
         tasks["mean"],
         tasks["std"],
         tasks.get("pixels"),
+        image,
+        tuple(bool(n > 0) for n in np.diag(loss)),
     )
 
 
@@ -219,16 +257,24 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
     """
     if not 0 <= task < len(model.names):
         raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
-    x = np.asarray(x)
-    x = x if x.ndim == 4 else x[..., None]
-    if model.pixels is not None:
-        if x[0].size != model.pixels.shape[1]:
-            raise InputError(
-                f"images of shape {x.shape[1:]}: the model was trained on {model.pixels.shape[1]} "
-                "numbers an image"
-            )
-        x = x.reshape(len(x), -1)[:, model.pixels[task]].reshape(x.shape)
-    inputs = (x.astype(np.float32) - model.mean[task]) / model.std[task]
+    pixels = None if model.pixels is None else model.pixels[task]
+    inputs = normalised(x, model.mean[task], model.std[task], pixels)
     hyper, row = train.hyperparameters(model.config), model.rows[task]
     logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
     return logits[:, : model.network.classes[row]]
+
+
+def normalised(
+    x: np.ndarray, mean: np.ndarray, std: np.ndarray, pixels: np.ndarray | None
+) -> np.ndarray:
+    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order."""
+    x = np.asarray(x)
+    x = x if x.ndim == 4 else x[..., None]
+    if pixels is not None:
+        if x[0].size != len(pixels):
+            raise InputError(
+                f"images of shape {x.shape[1:]}: the model was trained on {len(pixels)} "
+                "numbers an image"
+            )
+        x = x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
+    return (x.astype(np.float32) - mean) / std

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from hatjax import (
     approaches,
     feed,
+    keys,
     metrics,
     networks,
     progress,
@@ -145,7 +146,7 @@ def together(
     program = replicas.compile(config, approach, place.padded)
     hyper = place.put(jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded)))
     own_seed = place.put(np.array([c.seed for c in padded], np.uint32))
-    key = jax.jit(jax.vmap(lambda seed, i: jax.random.fold_in(jax.random.key(seed), i), (0, None)))
+    key = jax.jit(jax.vmap(lambda seed, i: jax.random.fold_in(keys.key(seed), i), (0, None)))
     params, memory = program.init(key(own_seed, 0))
     total = len(tasks_of[0])
     acc, loss = np.zeros((2, count, total, total))

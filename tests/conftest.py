@@ -16,3 +16,11 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="HATJAX_DATA names no folder of image sets"))
         if item.get_closest_marker("slow") and not os.environ.get("HATJAX_SLOW"):
             item.add_marker(pytest.mark.skip(reason="HATJAX_SLOW is not set"))
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory):
+    """The workdirs of tests/trained.py."""
+    from tests import trained
+
+    return trained.make(tmp_path_factory.mktemp("trained"))

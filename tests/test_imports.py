@@ -7,14 +7,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "types", "config", "plans", "data", "tasks", "feed", "networks", "transforms",
+    "errors", "types", "keys", "config", "plans", "data", "tasks", "feed", "networks", "transforms",
     "plateau", "approaches", "train", "replicas", "metrics", "results", "masks", "progress", "run",
-    "peer", "benchmark", "cli", "main", "study",
+    "cli", "small", "savings", "export", "forget", "benchmark", "main", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
     "torchvision": {"data"},
-    "torch": {"data", "peer"},
+    "torch": {"data", "benchmark"},
     "orbax": {"results"},
 }
 

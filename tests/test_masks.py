@@ -22,7 +22,10 @@ def model(approach: str, e: list[list[float]] | None = None) -> results.Model:
     if e is not None:
         params["gates"] = {layer: jnp.array(e) for layer in network.units}
     ones = np.ones((2, 1))
-    return results.Model(c, ("b", "a"), (1, 0), network, method, params, memory, ones, ones, None)
+    return results.Model(
+        c, ("b", "a"), (1, 0), network, method, params, memory, ones, ones, None, (1, 1, 1),
+        (True, True),
+    )  # fmt: skip
 
 
 def test_masks_are_the_gates_of_the_task_as_learned():

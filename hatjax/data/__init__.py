@@ -9,7 +9,7 @@ from hatjax.data import folder, npz, sources
 from hatjax.data.raw import Raw
 from hatjax.errors import unknown
 
-__all__ = ["Raw", "load", "moments", "root"]
+__all__ = ["Raw", "at_hand", "load", "moments", "root"]
 
 _CIFAR = [np.divide(v, 255) for v in ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))]
 # Mean and standard deviation of the channels, of images in 0..1, as the published code has them, by
@@ -63,6 +63,12 @@ def found(where: Path) -> list[str]:
         return []
     files = [p.stem for p in where.glob("*.npz")]
     return files + [p.name for p in where.iterdir() if (p / "train").is_dir()]
+
+
+def at_hand(name: str, where: Path) -> bool:
+    """Whether `load` finds the image set without a download."""
+    source = sources.SOURCES.get(name)
+    return name in found(where) or (source is not None and not source.keep)
 
 
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,14 @@
 """The same HAT and SGD steps in eager PyTorch, plainly written: the benchmark's peer."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from hatjax.benchmark.steps import CLASSES, IMAGE, Case, build
 from hatjax.networks import alexnet
 
 
@@ -37,48 +39,70 @@ class Net(nn.Module):
         gates = [torch.sigmoid(s * e.weight[task]) for e in self.e] if self.e else None
         layer = 0
         for conv in self.convs:
-            x = F.max_pool2d(F.dropout(F.relu(conv(x)), self.dropout[layer]), 2)
+            x = F.max_pool2d(F.dropout(F.relu(conv(x)), self.dropout[layer], self.training), 2)
             x = x * gates[layer].view(1, -1, 1, 1) if gates else x
             layer += 1
-        x = F.dropout(x.flatten(1), self.dropout_in)
+        x = F.dropout(x.flatten(1), self.dropout_in, self.training)
         for fc in self.dense:
-            x = F.dropout(F.relu(fc(x)), self.dropout[layer])
+            x = F.dropout(F.relu(fc(x)), self.dropout[layer], self.training)
             x = x * gates[layer] if gates else x
             layer += 1
         return self.heads[task](x), gates
 
 
-def one_pass(name, image, widths, dropout, tasks, hat: bool, batch: int, steps: int) -> Callable:
-    """A function that trains `steps` steps of the second task on random images "n h w c"."""
+class Peer(NamedTuple):
+    """What steps.Training has, in PyTorch."""
+
+    steps: Callable[[int], None]
+    epoch: Callable[[], None]
+
+
+def prepare(case: Case, hat: bool, most: int) -> Peer:
+    """Training in the second task on random images, `most` steps an epoch, HAT or plain SGD.
+
+    An epoch is the published code's: train, evaluate on the training and the validation images.
+    """
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
-    net = Net(name, image, widths, dropout, tasks, hat)
+    c = build(case, "sgd").config.network
+    dropout = (c.dropout_in, *[c.dropout] * len(c.widths)) if c.name == "mlp" else c.dropout
+    image, batch, n = IMAGE[case.network], case.batch, most * case.batch
+    net = Net(c.name, image, c.widths, dropout, case.tasks, hat)
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (batch * steps, image[2], *image[:2])).astype(np.float32)
-    x, y = torch.from_numpy((x - 127) / 74), torch.from_numpy(rng.integers(0, 10, batch * steps))
-    s_max, c, task = 400.0, 0.75, 1
+
+    def images(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = rng.integers(0, 256, (n, image[2], *image[:2])).astype(np.float32)
+        return torch.from_numpy((x - 127) / 74), torch.from_numpy(rng.integers(0, CLASSES, n))
+
+    (x, y), valid = images(n), images(max(1, n * 15 // 85))
+    s_max, lamb, task = 400.0, 0.75, min(1, case.tasks - 1)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     layers = [*net.convs, *net.dense]
-    past = [torch.rand(w) for w in widths]
+    past = [torch.rand(w) for w in c.widths]
     masks = []
     for i, layer in enumerate(layers if hat else []):
         post = past[i].view(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
         if i:
-            pre = past[i - 1].repeat_interleave(layer.weight.shape[1] // widths[i - 1])
+            pre = past[i - 1].repeat_interleave(layer.weight.shape[1] // c.widths[i - 1])
             pre = pre.view(1, -1, *[1] * (layer.weight.dim() - 2)).expand_as(layer.weight)
             post = torch.minimum(post, pre)
         masks.append((1 - post, 1 - past[i]))
 
-    def run() -> None:
-        order = torch.randperm(len(x))
-        for b in range(steps):
+    def criterion(x, y, s: float) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, gates = net(x, task, s)
+        loss = F.cross_entropy(logits, y)
+        if hat:
+            used = sum((g * (1 - p)).sum() for g, p in zip(gates, past, strict=True))
+            loss = loss + lamb * used / sum((1 - p).sum() for p in past)
+        return loss, logits
+
+    def steps(k: int) -> None:
+        net.train()
+        order = torch.randperm(n)[: k * batch]
+        for b in range(k):
             index = order[b * batch : (b + 1) * batch]
-            s = 1 / s_max + (s_max - 1 / s_max) * b / max(steps - 1, 1)
-            logits, gates = net(x[index], task, s)
-            loss = F.cross_entropy(logits, y[index])
-            if hat:
-                used = sum((g * (1 - p)).sum() for g, p in zip(gates, past, strict=True))
-                loss = loss + c * used / sum((1 - p).sum() for p in past)
+            s = 1 / s_max + (s_max - 1 / s_max) * b / max(k - 1, 1)
+            loss, _ = criterion(x[index], y[index], s)
             optimizer.zero_grad()
             loss.backward()
             for layer, (weight, bias) in zip(layers, masks, strict=False):
@@ -92,4 +116,19 @@ def one_pass(name, image, widths, dropout, tasks, hat: bool, batch: int, steps: 
             for e in net.e or ():
                 e.weight.data.clamp_(-6, 6)
 
-    return run
+    @torch.no_grad()
+    def evaluate(x, y) -> tuple[float, float]:
+        net.eval()
+        loss, right = 0.0, 0.0
+        for b in range(0, len(x), batch):
+            value, logits = criterion(x[b : b + batch], y[b : b + batch], s_max)
+            loss += value.item() * len(logits)
+            right += (logits.argmax(1) == y[b : b + batch]).sum().item()
+        return loss / len(x), right / len(x)
+
+    def epoch() -> None:
+        steps(most)
+        evaluate(x, y)
+        evaluate(*valid)
+
+    return Peer(steps, epoch)

@@ -1,0 +1,121 @@
+"""What the machine allows: the matrix products of a step alone, and the bytes that it must move."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from hatjax import feed, networks, train
+from hatjax.benchmark.steps import Built, Case, tasks
+from hatjax.types import Array, Data, Step, Tree
+
+PASSES = 4  # of an update over the weights: read w, read g for its norm, read g, write w
+UPDATE_BYTES = 12  # that time_update moves for a number
+LOOPS = 20  # of the timed kernels in one call, so that calling does not count
+
+
+def one_step(case: Case, built: Built) -> tuple[Callable, tuple]:
+    """A training step and its arguments, without their values."""
+    c, approach = built.config, built.approach
+
+    def step(own: Tree, memory: Tree, optimizer: Tree, data: Data, i: Array, step: Step):
+        batch = feed.batch(data, None, i, c.batch)
+        return train.train_step(approach, own, memory, optimizer, batch, step)[:3]
+
+    hyper, t = train.hyperparameters(c), jnp.int32(min(1, case.tasks - 1))
+    key = jax.random.key(0)
+    at = Step(t, t, jnp.float32(0.5), jnp.float32(0.05), key, hyper)
+
+    def start():
+        params, memory = approach.init(key)
+        own = approach.take(params, memory, at)
+        return own, memory, approach.transform.init(own)
+
+    state = jax.eval_shape(start)
+    data = jax.eval_shape(lambda: feed.pad(tasks(case, c.batch), 0, "train", c.batch))
+    return step, (*state, data, jnp.int32(0), at)
+
+
+def cost(case: Case, built: Built) -> dict[str, float]:
+    """What the compiler counts in a compiled step: its "flops" and "bytes accessed"."""
+    step, args = one_step(case, built)
+    counted = jax.jit(step).lower(*args).compile().cost_analysis()
+    return {k: counted[k] for k in ("flops", "bytes accessed")}
+
+
+def parameters(built: Built) -> int:
+    """How many numbers a step updates."""
+    return sum(networks.count(built.network).values())
+
+
+def products(case: Case, built: Built) -> list[core.JaxprEqn]:
+    """The matrix products of a step, forward and backward."""
+    step, args = one_step(case, built)
+
+    def walk(jaxpr) -> Iterator[core.JaxprEqn]:
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "dot_general":
+                yield eqn
+            for value in jax.tree.leaves(
+                list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+            ):
+                if hasattr(value, "eqns"):
+                    yield from walk(value)
+
+    return list(walk(jax.make_jaxpr(step)(*args).jaxpr))
+
+
+def flops(eqn: core.JaxprEqn) -> int:
+    """Multiplications and additions of a matrix product."""
+    left = eqn.invars[0].aval.shape
+    ((contracted, _), _) = eqn.params["dimension_numbers"]
+    return 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+
+
+def time_products(eqns: list[core.JaxprEqn]) -> float:
+    """Seconds that these products take alone, one after the other, on random numbers."""
+    rng = np.random.default_rng(0)
+    operands = [
+        tuple(jnp.asarray(rng.standard_normal(v.aval.shape), jnp.float32) for v in eqn.invars)
+        for eqn in eqns
+    ]
+
+    def body(_, carry):
+        operands, _ = lax.optimization_barrier(carry)  # else they would be computed once
+        results = [
+            lax.dot_general(a, b, eqn.params["dimension_numbers"])
+            for eqn, (a, b) in zip(eqns, operands, strict=True)
+        ]
+        return operands, results
+
+    zeros = [jnp.zeros(eqn.outvars[0].aval.shape) for eqn in eqns]
+    run = jax.jit(lambda *carry: lax.fori_loop(0, LOOPS, body, carry))
+    return best(lambda: run(operands, zeros)) / LOOPS
+
+
+def time_update(size: int) -> float:
+    """Seconds of w - lr g on so many float32: two are read and one is written."""
+    w = jax.random.normal(jax.random.key(0), (size,))
+
+    def body(_, carry):
+        w, g = lax.optimization_barrier(carry)
+        return w - 0.05 * g, g
+
+    run = jax.jit(lambda w, g: lax.fori_loop(0, LOOPS, body, (w, g)))
+    return best(lambda: run(w, w)) / LOOPS
+
+
+def best(run: Callable) -> float:
+    """The shortest of a few timings in seconds: a limit is what the machine can do undisturbed."""
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - began)
+    return min(times)

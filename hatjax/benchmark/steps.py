@@ -1,0 +1,152 @@
+"""Training steps as they run in a compiled epoch, on made-up images, to be timed."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from hatjax import approaches, config, feed, keys, networks, replicas, train, transforms
+from hatjax.approaches import sgd
+from hatjax.types import Approach, Data, Network, Split, State, Task, Turn
+
+IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3)}
+CLASSES = 10  # of every task
+PARTS = ("gates", "sparsity", "mask", "compensation", "clamp")  # of HAT, each can be left out
+LEFT_OUT = "no "  # "no mask" is HAT without its mask
+
+
+class Case(NamedTuple):
+    """What is trained: a network of the paper, or one with other widths."""
+
+    network: str  # "mlp" or "alexnet"
+    widths: tuple[int, ...] = ()  # (): those of the paper
+    batch: int = 64
+    tasks: int = 10  # for which there are embeddings and heads
+    replicas: int = 1
+
+
+class Built(NamedTuple):
+    """An approach on the network of a case."""
+
+    config: ConfigDict
+    network: Network
+    approach: Approach
+
+
+class Training(NamedTuple):
+    """What is compiled for a case; both functions wait until the device has finished."""
+
+    steps: Callable[[int], None]  # trains so many steps
+    epoch: Callable[[], None]  # trains an epoch, evaluates, and updates the schedule
+    end: Callable[[], None]  # what the approach does at the end of a task
+    compile_seconds: float  # of the steps
+    bytes: int  # of device memory that the steps need: arguments, results, intermediates
+
+
+def build(case: Case, name: str) -> Built:
+    """The approach `name`, or HAT without one of its PARTS ("no mask"), on the case's network."""
+    part = name.removeprefix(LEFT_OUT)
+    experiment = {"mlp": "pmnist", "alexnet": "cifar"}[case.network]
+    c = config.make(experiment, name if part == name else "hat", same=True)
+    c.network.widths, c.batch = case.widths or c.network.widths, case.batch
+    network = networks.make(c, IMAGE[case.network], (CLASSES,) * case.tasks)
+    approach = approaches.make(c, network)
+    if part != name:
+        approach = without(part, approach, network, build(case, "sgd").network)
+    return Built(c, network, approach)
+
+
+def without(part: str, hat: Approach, network: Network, ungated: Network) -> Approach:
+    """HAT with one of its PARTS left out. What remains is only good for being timed."""
+
+    def no_sparsity(params, memory, batch, step):
+        s = transforms.anneal(step.progress, step.hyper["s_max"])
+        out = network.apply(params, batch.x, step.task, s, step.key)
+        return sgd.cross_entropy(out.logits, batch), out
+
+    def no_gates(params, memory, batch, step):
+        out = ungated.apply(params | {"gates": {}}, batch.x, step.task, key=step.key)
+        return sgd.cross_entropy(out.logits, batch), out
+
+    masks = {"mask": transforms.protect(network.axes), "compensation": transforms.compensate()}
+    after = {"clamp": transforms.keep_embeddings()}
+    return hat._replace(
+        loss={"sparsity": no_sparsity, "gates": no_gates}.get(part, hat.loss),
+        transform=optax.chain(
+            transforms.clip(*[t for name, t in masks.items() if name != part]),
+            transforms.descend(),
+            *[t for name, t in after.items() if name != part],
+        ),
+    )
+
+
+def tasks(case: Case, n: int) -> list[Task]:
+    """Tasks of `n` training images, and 15 / 85 as many to validate."""
+    image, rng = IMAGE[case.network], np.random.default_rng(0)
+
+    def images(n: int) -> Split:
+        x = rng.integers(0, 256, (n, *image), np.uint8)
+        return Split(x, rng.integers(0, CLASSES, n).astype(np.int32))
+
+    learn, rest = images(n), images(max(1, n * 15 // 85))
+    mean, std = np.full(image[2], 127.0), np.full(image[2], 74.0)
+    return [Task(str(t), t, CLASSES, learn, rest, rest, mean, std) for t in range(case.tasks)]
+
+
+def prepare(case: Case, name: str, most: int) -> Training:
+    """The training of `name` (as in `build`) in its second task, with `most` steps an epoch."""
+    c, _, approach = build(case, name)
+    place = replicas.Placement(case.replicas)
+    count, t = place.padded, min(1, case.tasks - 1)
+    sequence, n = tasks(case, most * case.batch), most * case.batch
+
+    def put(split: str, length: int) -> Data:
+        return place.data(feed.stack([feed.pad(sequence, t, split, length)], [0] * count))
+
+    data = put("train", n)
+    valid = put("valid", feed.capacity(sequence, "valid", c.eval_batch))
+    turn = Turn(place.put(np.full(count, t, np.int32)), place.put(np.int32(t), shared=True))
+    hyper = place.put(jax.tree.map(lambda v: np.full(count, v), train.hyperparameters(c)))
+    key = jax.jit(jax.vmap(keys.key))(place.put(np.arange(count, dtype=np.uint32)))
+    program = replicas.compile(c, approach, count)
+    params, memory = program.init(key)
+    if "past" in memory:  # neither empty nor whole
+        chance = jax.random.key(0)
+        memory = jax.tree.map(lambda a: jax.random.uniform(chance, a.shape), memory)
+    state = program.begin(params, memory, turn, key, hyper)
+    order = jax.jit(jax.vmap(feed.shuffle, (0, None)))(key, data)
+
+    def pass_over(state: State, data: Data, order, turn: Turn, hyper) -> State:
+        return train.run_steps(c, approach, state, data, order, turn, state.key, hyper)[0]
+
+    mapped = replicas.over(count, pass_over, 0, Data, 0, Turn(0, None), 0)
+    began = time.perf_counter()
+    compiled = jax.jit(mapped, donate_argnums=0).lower(state, data, order, turn, hyper).compile()
+    compile_seconds = time.perf_counter() - began
+    box = [state]
+
+    def steps(k: int) -> None:
+        some = data._replace(n=place.put(np.int32(k * case.batch), shared=True))
+        box[0] = jax.block_until_ready(compiled(box[0], some, order, turn, hyper))
+
+    def epoch() -> None:
+        box[0] = jax.block_until_ready(program.epoch(box[0], data, valid, turn, hyper)[0])
+
+    def end() -> None:
+        jax.block_until_ready(program.end(box[0], data, turn, hyper))
+
+    m = compiled.memory_analysis()
+    return Training(
+        steps,
+        epoch,
+        end,
+        compile_seconds,
+        m.argument_size_in_bytes
+        + m.output_size_in_bytes
+        + m.temp_size_in_bytes
+        - m.alias_size_in_bytes,
+    )

@@ -1,0 +1,118 @@
+"""Export the small network of one task of a trained HAT run.
+
+    python -m hatjax.export results/digits-hat-seed0 --task=3
+    python -m hatjax.export RUN --task=3 --out=DIR --batch=1
+
+Tasks count from 1, as in the printed accuracies (in Python from 0). The folder, by default
+RUN/export/task3, is all that hatjax.export.load needs:
+    config.json   the configuration of the small network, an ungated one
+    network.npz   its arrays, the units that were kept, and what images need before they enter
+    report.json   its size and speed beside the full network's
+"""
+
+import json
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.tree_util import keystr, tree_map_with_path
+
+from hatjax import cli, networks, results, savings
+from hatjax import config as configs
+from hatjax.errors import InputError
+from hatjax.small import Small, cut, shapes
+from hatjax.types import Array
+
+__all__ = ["Small", "cut", "load", "predict", "save"]
+
+FILES = ("config.json", "network.npz", "report.json")
+
+
+def save(where: Path, small: Small, report: dict) -> None:
+    """Write FILES into the folder `where`; `report` is what savings.compare gives."""
+    arrays = {
+        "task": np.array(small.task),
+        "classes": np.array(small.network.classes),
+        "image": np.array(small.image),
+        "mean": small.mean,
+        "std": small.std,
+    }
+    if small.pixels is not None:
+        arrays["pixels"] = small.pixels
+    arrays |= {f"units/{layer}": places for layer, places in small.units.items()}
+    tree_map_with_path(lambda path, p: arrays.update({name(path): p}), small.params)
+    (where / "config.json").write_text(configs.to_json(small.config))
+    np.savez(where / "network.npz", **arrays)
+    (where / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def name(path: tuple) -> str:
+    """A parameter's name in network.npz, as in "trunk/fc1/kernel"."""
+    return keystr(path, simple=True, separator="/")
+
+
+def load(where: str | Path) -> Small:
+    """The small network in a folder; InputError if there is none, or it is damaged."""
+    where = Path(where)
+    if not (where / "network.npz").exists():
+        raise InputError(
+            f"{where} holds no exported network: python -m hatjax.export RUN --task=N writes one"
+        )
+    try:
+        config = configs.from_json((where / "config.json").read_text())
+        with open(where / "network.npz", "rb") as file, np.load(file, allow_pickle=False) as npz:
+            arrays = {k: npz[k] for k in npz}
+        image, classes = (tuple(int(n) for n in arrays[k]) for k in ("image", "classes"))
+        network = networks.make(config, image, classes)
+        expected = jax.eval_shape(network.init, jax.random.key(0))
+        params = tree_map_with_path(lambda path, _: arrays[name(path)], expected)
+        if shapes(params) != shapes(expected):
+            raise ValueError("its arrays do not fit its configuration")
+        return Small(
+            config,
+            str(arrays["task"]),
+            network,
+            params,
+            {k.removeprefix("units/"): v for k, v in arrays.items() if k.startswith("units/")},
+            image,
+            arrays["mean"],
+            arrays["std"],
+            arrays.get("pixels"),
+        )
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"{where} cannot be loaded ({reason[0]}): export the task again"
+        ) from error
+
+
+def predict(small: Small, x: np.ndarray) -> Array:
+    """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as results.predict does."""
+    inputs = results.normalised(x, small.mean, small.std, small.pixels)
+    return small.network.apply(small.params, inputs, 0).logits
+
+
+def main(argv: list[str]) -> None:
+    """Export what the flags say."""
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    given = flags.FLAGS
+    try:
+        model = results.load(argv[1])
+        task = cli.index(given.task, len(model.names))
+        where = Path(given.out or Path(argv[1]) / "export" / f"task{given.task}")
+        small = cut(model, task)
+        with results.folder(where, FILES) as part:
+            report = savings.compare(model, task, small, given.batch)
+            save(part, small, report)
+    except InputError as error:
+        cli.fail(error)
+    print(f"{savings.table(report)}\nsaved in {where}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("task", None, "Which task, counted from 1.")
+    flags.DEFINE_string("out", None, "Folder for the small network; default RUN/export/taskN.")
+    flags.DEFINE_integer("batch", 64, "Images at once where speed is measured.", lower_bound=1)
+    app.run(main, flags_parser=cli.parse_run)

@@ -1,0 +1,140 @@
+"""Forget one task of a trained HAT network on purpose: what it alone uses starts anew.
+
+    python -m hatjax.forget results/digits-hat-seed0 --task=3 --out=results/without3
+
+Tasks count from 1, as in the printed accuracies (in Python from 0). The new workdir is used like
+any other; the old one stays as it is.
+"""
+
+import functools
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from hatjax import cli, masks, results, run
+from hatjax import config as configs
+from hatjax.errors import InputError
+from hatjax.networks import rows
+from hatjax.results import Model
+from hatjax.transforms import free
+from hatjax.types import Array, Tree
+
+
+def forget_task(model: Model, task: int, key: Array) -> Model:
+    """The model without `task` (counted from 0), which then is as before it was learned.
+
+    Its embeddings and head start anew, and so does every weight of the trunk that no other learned
+    task uses (`used`): also those of free units, which its training has moved. The past a^{<=t}
+    becomes the maximum over the others. Weights that others use too keep what they are, with what
+    this task has taught them. The others' outputs stay bit-identical where their gates are 0 or 1:
+    what changes is multiplied by a gate of 0. Of soft gates, those up to masks.DEAD count as 0, and
+    outputs may differ by less than their rounding. Raises as masks.live.
+    """
+    masks.live(model, task)
+    others = learned_but(model, task)
+    gates = [masks.masks(model, u) for u in others]
+    past = {layer: jnp.zeros(n) for layer, n in model.network.units.items()}
+    for a in gates:
+        past = jax.tree.map(jnp.maximum, past, a)
+    fresh = model.network.init(key)
+    trunk = jax.tree.map(jnp.where, used(model, others), model.params["trunk"], fresh["trunk"])
+    row = model.rows[task]
+    own = rows.take(fresh, row) | {"trunk": trunk}
+    return model._replace(
+        params=rows.put(model.params, own, row),
+        memory=model.memory | {"past": past},
+        learned=tuple(u in others for u in range(len(model.names))),
+    )
+
+
+def used(model: Model, tasks: Sequence[int]) -> Tree:
+    """Which weights of the trunk some task of `tasks` uses, bool: it uses the units on all axes.
+
+    Less than the past holds, which is a maximum over tasks: a weight from a unit of one task to a
+    unit of another serves neither.
+    """
+    units = [masks.live(model, u) for u in tasks]
+
+    def any_of(p: Array, names: tuple[str | None, ...]) -> Array:
+        each = (free({k: 1.0 * a for k, a in u.items()}, names, p.shape) == 0 for u in units)
+        return jnp.broadcast_to(functools.reduce(jnp.logical_or, each, jnp.array(False)), p.shape)
+
+    return jax.tree.map(any_of, model.params["trunk"], model.network.axes)
+
+
+def released(model: Model, task: int) -> dict[str, int]:
+    """How many units and weights of the trunk `task` (from 0) uses and no other learned task."""
+    others = learned_but(model, task)
+
+    def alone(mine: Tree, *theirs: Tree) -> int:
+        def count(a: Array, *rest: Array) -> Array:
+            return jnp.sum(a & ~functools.reduce(jnp.logical_or, rest, jnp.array(False)))
+
+        return int(sum(jax.tree.leaves(jax.tree.map(count, mine, *theirs))))
+
+    return {
+        "units": alone(masks.live(model, task), *(masks.live(model, u) for u in others)),
+        "weights": alone(used(model, [task]), used(model, others)),
+    }
+
+
+def learned_but(model: Model, task: int) -> list[int]:
+    """The learned tasks without `task`."""
+    return [u for u, there in enumerate(model.learned) if there and u != task]
+
+
+def save(source: Path, where: Path, model: Model, task: int) -> None:
+    """Write the workdir `where` of `model`, which has forgotten `task` of the run in `source`.
+
+    The accuracies and losses of the others are those that the run measured; from where the task
+    was learned, its own are not a number. Its lines of metrics.jsonl are left out.
+    """
+    tables = [np.load(source / f"{k}.npy", allow_pickle=False) for k in ("accuracy", "loss")]
+    for t in tables:
+        t[task:, task] = np.nan
+    (where / "config.json").write_text(configs.to_json(model.config))
+    shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
+    lines = (source / "metrics.jsonl").read_text().splitlines()
+    for row in map(json.loads, lines):
+        if row["task"] != task:
+            results.append(where, row)
+    results.save(where, *tables, model.params, model.memory)
+    if (source / "done").exists():
+        (where / "done").touch()
+
+
+def main(argv: list[str]) -> None:
+    """Forget what the flags say."""
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    given = flags.FLAGS
+    try:
+        source = Path(argv[1])
+        model = results.load(source)
+        task = cli.index(given.task, len(model.names))
+        if not given.out:
+            raise InputError("--out=DIR is missing: the folder for the run without the task")
+        freed = released(model, task)
+        # Behind those of the run, which end with its last task.
+        key = jax.random.fold_in(jax.random.key(model.config.seed), len(model.names) + 1 + task)
+        with results.folder(Path(given.out)) as part:
+            save(source, part, forget_task(model, task, key), task)
+        print(
+            f"task {task + 1}, {model.names[task]}: {freed['units']:,} units and "
+            f"{freed['weights']:,} weights that it alone used start anew"
+        )
+        print(run.recall(Path(given.out)))
+    except InputError as error:
+        cli.fail(error)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("task", None, "Which task, counted from 1.")
+    flags.DEFINE_string("out", None, "Folder for the run without the task.")
+    app.run(main, flags_parser=cli.parse_run)

@@ -1,0 +1,152 @@
+"""What the small network of a task saves: parameters, multiply-adds, time."""
+
+import math
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from hatjax import data, networks, results, tasks, train
+from hatjax.errors import InputError
+from hatjax.results import Model
+from hatjax.small import Small
+from hatjax.types import Array, Tree
+
+# Outputs of the small network that differ by more than this share of the largest are wrong.
+ROUNDING = 1e-4
+
+
+def compare(model: Model, task: int, small: Small, batch: int) -> dict:
+    """The small network of `task` (from 0) beside the full one, in numbers.
+
+    "full" counts what the full network needs for this task: trunk, the task's gates, its head.
+    "difference" is the largest of the logits on the task's test images, or on random ones where
+    the data are not at hand; "largest" is the largest logit. Times are medians for `batch` images.
+    Raises InputError if the networks do not agree.
+    """
+    row, hyper = model.rows[task], train.hyperparameters(model.config)
+    classes = model.network.classes[row]
+
+    def full(own: tuple[Tree, Tree], x: Array) -> Array:
+        return model.approach.predict(*own, x, row, hyper)[:, :classes]
+
+    def cut_out(own: Tree, x: Array) -> Array:
+        return small.network.apply(own, x, 0).logits
+
+    functions = {"full": full, "small": cut_out}
+    own = jax.device_put({"full": (model.params, model.memory), "small": small.params})
+    compiled = {k: jax.jit(f) for k, f in functions.items()}
+    images, what = images_of(model, task)
+    difference = largest = 0.0
+    for i in range(0, len(images), model.config.eval_batch):
+        some = images[i : i + model.config.eval_batch]
+        x = results.normalised(some, small.mean, small.std, small.pixels)
+        a, b = (np.asarray(compiled[k](own[k], x)) for k in functions)
+        difference = max(difference, float(np.abs(a - b).max()))
+        largest = max(largest, float(np.abs(a).max()))
+    if not difference <= ROUNDING * largest:
+        raise InputError(
+            f"the small network's outputs differ by {difference:.1e} from the full one's (of at "
+            f"most {largest:.1e}): {model.config.network.name!r} uses its units otherwise than "
+            "its parameters declare, and cannot be exported"
+        )
+    x = jax.device_put(np.resize(x, (batch, *x.shape[1:])))
+    times = milliseconds({k: lambda k=k: compiled[k](own[k], x) for k in functions})
+    width = model.params["head"]["kernel"].shape[1]
+    kept = {layer: len(places) for layer, places in small.units.items()}
+    units = {"full": dict(model.network.units), "small": kept}
+    parameters = {
+        "full": networks.count(model.network)["trunk"]
+        + sum(model.network.units.values())
+        + (width + 1) * classes,
+        "small": sum(networks.count(small.network).values()),
+    }
+    sizes = {
+        k: {
+            "units": units[k],
+            "parameters": parameters[k],
+            "bytes": 4 * parameters[k],  # float32
+            "multiply_adds": multiply_adds(functions[k], own[k], x[:1]),
+            "milliseconds": times[k],
+        }
+        for k in functions
+    }
+    same = {"images": what, "difference": difference, "largest": largest}
+    return {"task": small.task, "classes": classes, **sizes, "batch": batch, **same}
+
+
+def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
+    """Raw test images "n h w c" of the task, else random ones, and which of them, in words."""
+    where = data.root(model.config.data.root)
+    absent = [n for n in model.config.data.sets if not data.at_hand(n, where)]
+    if absent:
+        x = np.random.default_rng(0).integers(0, 256, (256, *model.image), np.uint8)
+        return x, f"{len(x)} random images ({absent[0]!r} is not in the data root {where})"
+    x = tasks.make(model.config)[task].test.x
+    return x, f"{len(x)} test images"
+
+
+def table(report: dict) -> str:
+    """What `compare` says, for people."""
+    full, small = report["full"], report["small"]
+    pairs = full["units"].items()
+    rows = [(f"units {layer}", n, small["units"][layer], ",d") for layer, n in pairs]
+    rows += [
+        (label, full[key], small[key], form)
+        for label, key, form in (
+            ("parameters", "parameters", ",d"),
+            ("bytes", "bytes", ",d"),
+            ("multiply-adds an image", "multiply_adds", ",d"),
+            (f"ms for {report['batch']} images", "milliseconds", ".3f"),
+        )
+    ]
+    lines = [f"{report['task']}, {report['classes']} classes", ""]
+    lines += [f"{'':24}{'full':>14}{'small':>14}{'full / small':>15}"]
+    lines += [f"{label:24}{a:14{form}}{b:14{form}}{a / b:15.1f}" for label, a, b, form in rows]
+    lines += [
+        "",
+        f"outputs of at most {report['largest']:.3g} differ by at most {report['difference']:.1e}",
+        f"on {report['images']}",
+    ]
+    return "\n".join(lines)
+
+
+def multiply_adds(f: Callable, *args) -> int:
+    """The multiply-adds of all matrix products of f(*args), counted in its jaxpr.
+
+    Convolutions here are matrix products (networks/layers.py). Element-wise work is not counted.
+    """
+
+    def count(jaxpr) -> int:
+        total = 0
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "dot_general":
+                (contracted, _), _ = eqn.params["dimension_numbers"]
+                shape = eqn.invars[0].aval.shape
+                summed = math.prod(shape[i] for i in contracted)
+                total += math.prod(eqn.outvars[0].aval.shape) * summed
+            for inner in eqn.params.values():  # jit, custom_jvp and the like
+                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                    total += count(getattr(inner, "jaxpr", inner))
+        return total
+
+    return count(jax.make_jaxpr(f)(*args).jaxpr)
+
+
+def milliseconds(calls: dict[str, Callable[[], object]], seconds: float = 1) -> dict[str, float]:
+    """The median time of each call, of at least 10 rounds and so many seconds, all warmed up.
+
+    They take turns, so that what disturbs the machine disturbs them alike.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        jax.block_until_ready(call())  # compiles
+    began, rounds = time.perf_counter(), 0
+    while rounds < 10 or time.perf_counter() < began + seconds:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name].append(1e3 * (time.perf_counter() - start))
+        rounds += 1
+    return {name: float(np.median(t)) for name, t in times.items()}

@@ -1,0 +1,132 @@
+"""Cut the network that one task uses out of a trained HAT network.
+
+HAT's gates switch whole units off, so a task needs a narrower network, without gates and with its
+own head alone.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hatjax import config as configs
+from hatjax import masks, networks
+from hatjax.errors import InputError
+from hatjax.networks import rows
+from hatjax.results import Model
+from hatjax.transforms import on_axis
+from hatjax.types import Network, Tree
+
+
+class Small(NamedTuple):
+    """The network of one task, without gates and without the units that the task does not use."""
+
+    config: ConfigDict
+    task: str  # its name
+    network: Network
+    params: Tree
+    units: dict[str, np.ndarray]  # layer -> the places of its units in the full network
+    image: tuple[int, ...]  # h, w, c
+    mean: np.ndarray  # "c"
+    std: np.ndarray  # "c"
+    pixels: np.ndarray | None  # "hwc"
+
+
+def cut(model: Model, task: int) -> Small:
+    """The small network of `task` (counted from 0, as in results.predict), with the same outputs.
+
+    A unit goes if its gate at s_max is closed (masks.DEAD), or nothing that stays reads it; a layer
+    keeps at least one. The gates of the others are multiplied into the weights that read the units,
+    which is exact for any activation. Outputs differ by rounding alone. Raises InputError for a
+    task that the model does not have or has not learned, and a model or network that cannot be cut.
+    """
+    found, alive = masks.masks(model, task), masks.live(model, task)
+    layers = list(model.network.units)  # in order: trees of JAX are sorted by name
+    gates = {layer: np.array(found[layer]) for layer in layers}
+    alive = {layer: np.array(alive[layer]) for layer in layers}
+    row = model.rows[task]
+    classes = model.network.classes[row]
+    head = rows.take({"head": model.params["head"]}, row)["head"]
+    params = {
+        "trunk": model.params["trunk"],
+        "head": {"kernel": head["kernel"][..., :classes], "bias": head["bias"][..., :classes]},
+    }
+    params = jax.tree.map(np.asarray, params)
+    # The last axis of a parameter is that of its own units, those before it are what it reads. The
+    # head reads the last gated layer.
+    heads = {"kernel": (None, layers[-1], None), "bias": (None, None)}
+    axes = {"trunk": model.network.axes, "head": heads}
+    units = kept(gates, alive, params, axes)
+
+    def smaller(p: np.ndarray, names: tuple[str | None, ...]) -> np.ndarray:
+        for axis, layer in enumerate(names):
+            if layer is not None:
+                places = np.arange(p.shape[axis]).reshape(-1, len(gates[layer]))
+                p = p.take(places[:, units[layer]].ravel(), axis)
+                if axis < p.ndim - 1:
+                    p = p * np.asarray(on_axis(gates[layer][units[layer]], axis, p.shape))
+        return p
+
+    params = jax.tree.map(smaller, params, axes) | {"gates": {}}
+    config = ungated(model.config, tuple(map(len, units.values())))
+    network = networks.make(config, model.image, (classes,))
+    if shapes(params) != shapes(jax.eval_shape(network.init, jax.random.key(0))):
+        raise InputError(
+            f"network {config.network.name!r} does not take the units of its gated layers from "
+            "config.network.widths, so there is no smaller one of its kind"
+        )
+    pixels = None if model.pixels is None else model.pixels[task]
+    own = model.names[task], network, params, units, model.image
+    return Small(config, *own, model.mean[task], model.std[task], pixels)
+
+
+def kept(
+    gates: dict[str, np.ndarray], alive: dict[str, np.ndarray], params: Tree, axes: Tree
+) -> dict[str, np.ndarray]:
+    """The places of the units that stay, {layer: "kept"}: those `alive` that some unit reads.
+
+    Layers and their units are in order, first to last. One that keeps none keeps the unit with the
+    largest gate.
+    """
+    alive = dict(alive)
+    pairs = [
+        (p, names)
+        for part in params
+        for p, names in zip(
+            jax.tree.leaves(params[part]),
+            jax.tree.leaves(axes[part], is_leaf=lambda x: isinstance(x, tuple)),
+            strict=True,
+        )
+    ]
+
+    def read(layer: str) -> np.ndarray:
+        """Which units of the layer some weight of a unit that stays reads, bool "units"."""
+        found = np.zeros(len(gates[layer]), bool)
+        for p, names in pairs:
+            weights = p[..., alive[names[-1]]] if names[-1] else p
+            for axis, name in enumerate(names[:-1]):
+                if name == layer:
+                    rest = tuple(i for i in range(p.ndim) if i != axis)
+                    found |= np.any(weights != 0, rest).reshape(-1, len(found)).any(0)
+        return found
+
+    for layer in reversed(gates):  # from the head down
+        alive[layer] = alive[layer] & read(layer)
+    return {
+        layer: np.flatnonzero(a) if a.any() else np.array([np.argmax(gates[layer])])
+        for layer, a in alive.items()
+    }
+
+
+def ungated(config: ConfigDict, widths: tuple[int, ...]) -> ConfigDict:
+    """The configuration of a plain network of the same kind with other widths."""
+    c = config.to_dict()
+    c["network"] |= {"widths": widths}
+    c["approach"] = {"name": "sgd"} | configs.APPROACHES["sgd"]
+    return ConfigDict(c)
+
+
+def shapes(params: Tree) -> Tree:
+    """The shape of every parameter."""
+    return jax.tree.map(lambda p: p.shape, params)

@@ -1,0 +1,177 @@
+"""The benchmark, and guards of speed that are no stopwatch: what is compiled, what it does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from hatjax import config, results, run, train
+from hatjax.benchmark import limit, steps
+from hatjax.benchmark.steps import Case
+from hatjax.types import Batch, Step
+
+SMALL = Case("mlp", (6, 5), batch=4, tasks=2)
+
+
+@pytest.mark.parametrize("network", ["mlp", "alexnet"])
+def test_hat_does_hardly_more_than_sgd(network):
+    """On the paper's networks, as the compiler counts them."""
+    case = Case(network)
+    hat, sgd = (limit.cost(case, steps.build(case, name)) for name in ("hat", "sgd"))
+    assert hat["flops"] < 1.1 * sgd["flops"]
+    assert hat["bytes accessed"] < 1.15 * sgd["bytes accessed"]
+
+
+def test_a_step_does_not_grow_with_the_tasks():
+    few, many = (
+        limit.cost(case, steps.build(case, "hat"))
+        for case in (Case("mlp", (100, 100), tasks=t) for t in (2, 100))
+    )
+    assert few["flops"] == many["flops"]
+    # Of the tasks' means and standard deviations, a step reads one; the compiler counts all.
+    assert many["bytes accessed"] - few["bytes accessed"] <= 98 * 8
+
+
+def compilations(tasks: int, where: Path) -> tuple[int, dict]:
+    """How many programs a run compiles, and its parameters."""
+    c = config.make("digits", "hat")
+    c.tasks.count, c.epochs, c.network.widths, c.data.examples = tasks, 1, (8, 8), 100
+    jax.clear_caches()
+    count = []
+    event = "/jax/core/compile/backend_compile_duration"
+    listen = lambda name, *_, **__: count.append(name == event)  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run.run(c, where)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return sum(count), results.load(where).params
+
+
+def grows_by_rows(tasks: int, folder: Path) -> None:
+    """A run of `tasks` tasks compiles what one of three does, and has more gates and heads only."""
+    (few, small), (many, large) = (compilations(n, folder / str(n)) for n in (3, tasks))
+    assert few == many > 0
+    assert jax.tree.map(jnp.shape, small["trunk"]) == jax.tree.map(jnp.shape, large["trunk"])
+    for a, b in zip(
+        *(jax.tree.leaves((p["gates"], p["head"])) for p in (small, large)), strict=True
+    ):
+        assert (len(a), len(b)) == (3, tasks) and a.shape[1:] == b.shape[1:]
+
+
+def test_more_tasks_compile_nothing_more(tmp_path):
+    grows_by_rows(9, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_hundred_tasks(tmp_path):
+    grows_by_rows(100, tmp_path)
+
+
+def test_the_products_of_a_step():
+    eqns = limit.products(SMALL, steps.build(SMALL, "hat"))
+    b, i, h, o, c = 4, 784, 6, 5, steps.CLASSES
+    # Forward and the weights' gradients thrice, the inputs' gradients but for the images.
+    assert sum(map(limit.flops, eqns)) == 2 * b * (2 * (i * h + h * o + o * c) + h * o + o * c)
+    assert limit.time_products(eqns) > 0 and limit.time_update(1000) > 0
+
+
+@pytest.mark.parametrize("part", steps.PARTS)
+def test_a_part_is_left_out(part):
+    """Of a step when everything is held, the embeddings are at their bounds, and s is small."""
+
+    def after(name: str) -> tuple:
+        built = steps.build(SMALL, name)
+        params, memory = built.approach.init(jax.random.key(0))
+        params["gates"] = jax.tree.map(lambda e: jnp.full_like(e, -3.99), params["gates"])
+        memory = jax.tree.map(jnp.ones_like if part != "sparsity" else jnp.zeros_like, memory)
+        hyper = train.hyperparameters(built.config) | {"e_max": jnp.float32(4)}
+        step = Step(jnp.int32(1), jnp.int32(1), jnp.float32(1e-4), jnp.float32(1.0), None, hyper)
+        own = built.approach.take(params, memory, step)
+        x = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))
+        batch = Batch(x, jnp.arange(4), jnp.ones(4, int), jnp.ones(4))
+        state = built.approach.transform.init(own)
+        new, _, loss, out = train.train_step(built.approach, own, memory, state, batch, step)
+        return own, new, loss, out
+
+    (old, hat, loss, _), (_, less, loss_less, out) = after("hat"), after(f"no {part}")
+    assert (old["trunk"]["fc2"]["kernel"] == hat["trunk"]["fc2"]["kernel"]).all() == (
+        part != "sparsity"
+    )
+    e, e_less = hat["gates"]["fc2"], less["gates"]["fc2"]
+    if part == "mask":
+        assert (old["trunk"]["fc2"]["kernel"] != less["trunk"]["fc2"]["kernel"]).any()
+    elif part == "clamp":
+        assert (e >= -4).all() and (e_less < -4).any()
+    elif part == "gates":
+        assert not out.gates and loss != loss_less
+    elif part == "sparsity":
+        assert loss > loss_less
+    else:
+        assert (e != e_less).any()
+
+
+def command(folder: Path, *args: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    small = ["--widths=8,8", "--batch=8", "--steps=2", "--rounds=1"]
+    return subprocess.run(
+        [sys.executable, "-m", "hatjax.benchmark", *small, *args],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def numbers(found) -> list[float]:
+    if isinstance(found, dict):
+        return [x for v in found.values() for x in numbers(v)]
+    return [found] if isinstance(found, float) else []
+
+
+def measured(folder: Path, names: list[str]) -> str:
+    """What the command prints; its numbers are looked at."""
+    done = command(folder, f"--measure={','.join(names)}", "--peer=torch", "--json=b.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "b.json").read_text())
+    assert found["case"]["widths"] == [8, 8] and set(names) < set(found)
+    found.pop("parts", None)  # differences, of either sign
+    assert len(numbers(found)) > 3 * len(names) and all(x > 0 for x in numbers(found))
+    assert all(f"| {name} |" in done.stdout for name in names)
+    return done.stdout
+
+
+def test_the_command(tmp_path):
+    out = measured(tmp_path, ["step", "limit", "epoch"])
+    assert "torch hat / hat: " in out and "step / limit: " in out and "torch / ours: " in out
+
+
+@pytest.mark.slow
+def test_all_measures(tmp_path):
+    measured(tmp_path, ["parts", "tasks", "replicas", "widths", "end"])
+
+
+@pytest.mark.slow
+def test_the_start(tmp_path):
+    done = command(tmp_path, "--measure=start", "--json=b.json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())["start"]["rows"]
+    assert rows["nothing compiled"]["s"] > rows["once more"]["s"] > 0
+
+
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        (["--measure=stop"], "unknown measure 'stop'. Did you mean 'step'?"),
+        (["--widths=3,x"], "--widths: expected whole numbers of at least 1, got 'x'"),
+        (["--network=alexnet"], "alexnet has 5 layers"),
+        (["--batch=0"], "batch"),
+        (["stray"], "unknown argument 'stray'"),
+    ],
+)
+def test_bad_input(tmp_path, args, says):
+    done = command(tmp_path, *args)
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
