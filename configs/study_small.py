@@ -9,15 +9,5 @@ from hatjax import plans
 
 def get_config():
     return plans.study(
-        name="study_small",
-        experiments={
-            "mnist2": {"epochs": 3},
-            "pmnist": {"epochs": 5, "data": {"examples": 10000}},
-            "cifar": {
-                "epochs": 20,
-                "batch": 32,
-                "data": {"examples": 2000},
-                "network": {"widths": (16, 32, 64, 256, 256)},
-            },
-        },
+        name="study_small", scale="small", experiments={"mnist2": {}, "pmnist": {}, "cifar": {}}
     )

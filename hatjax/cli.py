@@ -55,12 +55,17 @@ def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
     return rest
 
 
-def parse_run(argv: list[str]) -> list[str]:
-    """absl's flag parsing for a command on one task of a run: [program, workdir]."""
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's flag parsing without a configuration; returns the arguments that are not flags."""
     try:
-        rest = flags.FLAGS(argv)
+        return flags.FLAGS(argv)
     except flags.Error as error:
         fail(f"{str(error).strip().splitlines()[-1]}; see --help")
+
+
+def parse_run(argv: list[str]) -> list[str]:
+    """absl's flag parsing for a command on one task of a run: [program, workdir]."""
+    rest = parse_flags(argv)
     if len(rest) != 2:
         fail(f"expected one workdir of a run, got {len(rest) - 1}, and --task=N; see --help")
     return rest

@@ -4,10 +4,11 @@ acc is "T T": acc[t, u] is the accuracy on task u after task t, not a number if 
 purpose (hatjax.forget); means are over the other tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from hatjax.transforms import held
 from hatjax.types import Network, Tree
@@ -45,6 +46,30 @@ def mean(values: np.ndarray) -> float:
     return float(np.mean(known)) if len(known) else 0.0
 
 
+def forward_transfer(acc: np.ndarray, single: np.ndarray) -> float:
+    """Mean gain from the tasks before, mean_{u>0} acc[u, u] - single[u, u]; 0 for one task.
+
+    `single` "T T" is of the same tasks in the same order, each learned alone from fresh parameters
+    (the approach sgd_restart). Lopez-Paz and Ranzato compare with untrained parameters instead,
+    which say nothing where every task has a head of its own.
+    """
+    return float(np.mean((np.diag(acc) - np.diag(single))[1:])) if len(acc) > 1 else 0.0
+
+
+def intransigence(acc: np.ndarray, joint: np.ndarray) -> float:
+    """Mean loss in learning a task, mean_u joint[u, u] - acc[u, u]: what was not let in.
+
+    `joint` "T T" is of the same tasks in the same order, joint[t, u] after training on tasks 0..t
+    together. Chaudhry et al., "Riemannian walk for incremental learning", ECCV 2018.
+    """
+    return float(np.mean(np.diag(joint) - np.diag(acc)))
+
+
+def after_every_task(metric: Callable[..., float], *accs: np.ndarray) -> np.ndarray:
+    """A metric of matrices "T T" as it stands after each task, "T": that of the tasks so far."""
+    return np.array([metric(*(a[:t, :t] for a in accs)) for t in range(1, len(accs[0]) + 1)])
+
+
 def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> np.ndarray:
     """rho^{<=t} after each task t, "T": 0 is as good as joint training, -1 as bad as guessing.
 
@@ -55,12 +80,22 @@ def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> 
     guess = np.diag(random)[None]
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = (acc - guess) / (joint - guess) - 1
-    return np.array([rho[t, : t + 1].mean() for t in range(len(acc))])
+        return np.array([rho[t, : t + 1].mean() for t in range(len(acc))])
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation (of a sample, n - 1) of what several seeds gave."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """The confidence interval of the mean over seeds (Student's t); None for fewer than two."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean, deviation = over_seeds(values)
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * deviation / n**0.5
+    return mean - reach, mean + reach
 
 
 def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str, float]]:

@@ -9,17 +9,45 @@ from hatjax import config as configs
 from hatjax.errors import InputError, unknown
 
 
+# What the protocols of a study change in each experiment: the paper's nothing, the small one so much
+# that a run takes minutes on two CPU cores.
+SCALES = {
+    "paper": {},
+    "small": {
+        "digits": {"epochs": 10},
+        "mnist2": {"epochs": 3},
+        "pmnist": {"epochs": 5, "data": {"examples": 10000}},
+        "cifar": {
+            "epochs": 20,
+            "batch": 32,
+            "data": {"examples": 2000},
+            "network": {"widths": (16, 32, 64, 256, 256)},
+        },
+        "mixture": {
+            "epochs": 10,
+            "data": {"examples": 4000},
+            "network": {"widths": (16, 32, 64, 256, 256)},
+        },
+        "compression": {"epochs": 15, "data": {"examples": 10000}},
+    },
+}
+
+
 def study(
     name: str,
     experiments: dict[str, dict],
     approaches: Sequence[str] = tuple(configs.APPROACHES),
     seeds: Sequence[int] = (0,),
     same: bool = False,
+    scale: str = "paper",
 ) -> ConfigDict:
     """The configuration of a study: all approaches on all experiments with all seeds.
 
     `experiments` gives for each name what is otherwise than usual: {"epochs": 3, "data":
-    {"examples": 4000}}. `same`: as in config.make.
+    {"examples": 4000}}. A name is that of an experiment, or EXPERIMENT-ANYTHING for a variant.
+    Besides fields it may give "approaches", for this experiment alone, and "grid", what an approach
+    runs with besides its usual numbers: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}. `scale`
+    is one of SCALES; `same` as in config.make.
     """
     return ConfigDict(
         dict(
@@ -27,44 +55,72 @@ def study(
             approaches=tuple(approaches),
             seeds=tuple(seeds),
             same=same,
+            scale=scale,
             experiments=experiments,
         )
     )
 
 
-# What the experiments of a study cannot change.
-OF_THE_STUDY = ("experiment", "seed", "seeds", "grid", "at_once", "approach.name")
+# What the experiments of a study cannot change, and what they can besides fields.
+OF_THE_STUDY = ("experiment", "seed", "seeds", "at_once", "approach.name")
+BESIDES = ("approaches", "grid")
 
 
-def runs(study: ConfigDict) -> list[ConfigDict]:
-    """The configurations of all runs of a study, experiment by experiment.
+def runs(study: ConfigDict) -> dict[str, ConfigDict]:
+    """The configurations of all runs of a study by name, experiment by experiment.
 
     InputError for an unknown name or field, or a value out of its range, in any of them.
     """
-    planned = []
+    planned = {}
     for experiment, own in study.experiments.items():
-        for approach in study.approaches:
+        grids = own.get("grid", ConfigDict())
+        approaches = own.get("approaches", study.approaches)
+        if not isinstance(grids, ConfigDict) or not set(grids) <= set(approaches):
+            raise InputError(
+                f"config.experiments.{experiment}.grid: expected approaches of this experiment "
+                f"({', '.join(approaches)}) with a grid each, as in {{'hat': 'approach.c=0.1,1'}}"
+            )
+        for approach in approaches:
             for seed in study.seeds:
-                c = configs.make(experiment, approach, study.same)
-                for path in configs.fields(own):
-                    if path in OF_THE_STUDY:
-                        raise InputError(
-                            f"config.experiments.{experiment}.{path}: a study sets it itself; see "
-                            "config.seeds and config.approaches"
-                        )
-                    known = configs.fields(c)
-                    if path not in known:
-                        raise unknown(f"field of experiment {experiment!r}", path, known)
-                try:
-                    c.update(own)
-                    c.seed = seed
-                except TypeError as error:
-                    raise InputError(f"config.experiments.{experiment}: {error}") from error
-                configs.check(c)
-                planned.append(c)
+                c = of_study(study, experiment, approach, seed)
+                planned[f"{experiment}-{approach}-seed{seed}"] = c
+                if approach in grids:
+                    several = c.copy_and_resolve_references()
+                    several.grid = grids[approach]
+                    planned |= {
+                        f"{experiment}-{approach}-{name}": point
+                        for name, point in replicas(several).items()
+                        if configs.fields(point) != configs.fields(c)
+                    }
     if not planned:
         raise InputError("the study has no runs: give experiments, approaches and seeds")
     return planned
+
+
+def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> ConfigDict:
+    """The configuration of one run of a study, without a grid. Raises as `runs`."""
+    if study.scale not in SCALES:
+        raise unknown("config.scale", study.scale, SCALES)
+    base = experiment.split("-")[0]
+    c = configs.make(base, approach, study.same)
+    c.update(SCALES[study.scale].get(base, {}))
+    own = ConfigDict({k: v for k, v in study.experiments[experiment].items() if k not in BESIDES})
+    known = configs.fields(c)
+    for path in configs.fields(own):
+        if path in OF_THE_STUDY:
+            raise InputError(
+                f"config.experiments.{experiment}.{path}: a study sets it itself; see "
+                "config.seeds and config.approaches"
+            )
+        if path not in known:
+            raise unknown(f"field of experiment {experiment!r}", path, known)
+    try:
+        c.update(own)
+        c.experiment, c.seed = experiment, seed
+    except TypeError as error:
+        raise InputError(f"config.experiments.{experiment}: {error}") from error
+    configs.check(c)
+    return c
 
 
 def replicas(config: ConfigDict) -> dict[str, ConfigDict]:

@@ -1,11 +1,11 @@
 """Run many approaches on many experiments, and compare them.
 
-    python -m hatjax.study configs/study_small.py
-    python -m hatjax.study configs/study_small.py --config.seeds="(0,1,2)" --workdir=DIR
+    python -m hatjax.study configs/study_mnist.py
+    python -m hatjax.study configs/study_paper.py --config.scale=small --config.seeds="(0,)"
 
 Every run has a workdir of its own in the study's, as `python -m hatjax.main` makes it. What is
 finished is not run again, a run that fails does not stop the others, and the tables come at the
-end, also as DIR/study.md.
+end, also as DIR/study.md, with the whole report (hatjax.report) in DIR/report.
 """
 
 import logging
@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
 from hatjax import cli, plans
 from hatjax.errors import Diverged, InputError
 
-DEFAULT = "study_small.py"
+DEFAULT = "study_mnist.py"
 CONFIG = cli.define_config(DEFAULT)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; default results/NAME.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and how they stand, then stop.")
@@ -30,38 +29,27 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and how they stand,
 class Run(NamedTuple):
     """One run of a study."""
 
+    name: str
     config: ConfigDict
     where: Path
 
-    @property
-    def name(self) -> str:
-        return f"{self.config.experiment}-{self.config.approach.name}-seed{self.config.seed}"
 
-
-def plan(study: ConfigDict, where: Path) -> list[Run]:
-    """All runs of a study; InputError for whatever cannot be run."""
-    runs = [Run(c, where) for c in plans.runs(study)]
-    return [run._replace(where=where / run.name) for run in runs]
-
-
-def execute(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
-    """Run what is not finished; the runs that are, and why which others failed, by name."""
+def execute(runs: Sequence[Run]) -> dict[str, str]:
+    """Run what is not finished; why which runs failed, by name."""
     import jax
 
     from hatjax import results, run
 
-    there, failed = [], {}
+    failed = {}
     for i, each in enumerate(runs):
         print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
         try:
             if results.finished(each.where, each.config):
                 print("finished before")
-                there.append(each)
                 continue
             began = time.monotonic()
             run.run(each.config, each.where)
             print(f"took {time.monotonic() - began:.0f} s")
-            there.append(each)
         except (InputError, Diverged) as error:
             failed[each.name] = str(error)
         except Exception as error:  # whatever it is, the other runs go on
@@ -70,71 +58,40 @@ def execute(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
         if each.name in failed:
             print(f"failed: {failed[each.name]}")
         jax.clear_caches()  # of the programs of this run
-    return there, failed
+    return failed
 
 
-def tables(runs: Sequence[Run], there: Sequence[Run]) -> str:
-    """For each experiment of `runs`, approach by approach, what those that are `there` say.
+def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
+    """What the report takes of the runs, and a line for each file of them that is damaged.
 
-    In Markdown and percent: the mean over the seeds, with the standard deviation where there are
-    several. rho is the forgetting ratio (eq. 6), from the random and joint runs of the same seed.
+    A workdir that does not hold this very run counts as one that is not begun.
     """
-    from hatjax import metrics
+    from hatjax import results
+    from hatjax.report import read
 
-    acc = {
-        (r.config.experiment, r.config.approach.name, r.config.seed): np.load(
-            r.where / "accuracy.npy"
-        )
-        for r in there
-    }
-    lines = []
-    for experiment in dict.fromkeys(r.config.experiment for r in runs):
-        lines += [
-            f"**{experiment}**",
-            "",
-            "| approach | average accuracy | backward transfer | rho | seeds |",
-            "|---|---|---|---|---|",
-        ]
-        mine = [r.config for r in runs if r.config.experiment == experiment]
-        for approach in dict.fromkeys(c.approach.name for c in mine):
-            seeds = dict.fromkeys(c.seed for c in mine)
-            there = [seed for seed in seeds if (experiment, approach, seed) in acc]
-            ratios = [
-                metrics.forgetting_ratio(*(acc[experiment, a, seed] for a in trio))[-1]
-                for seed in there
-                if all((experiment, a, seed) in acc for a in ("random", "joint"))
-                for trio in [(approach, "random", "joint")]
-            ]
-            own = [acc[experiment, approach, seed] for seed in there]
-            cells = (
-                spread([metrics.average_accuracy(a) for a in own], "{:.1%}"),
-                spread([metrics.backward_transfer(a) for a in own], "{:+.1%}"),
-                spread(ratios, "{:+.2f}"),
-            )
-            lines.append(f"| {approach} | {' | '.join(cells)} | {len(own)} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Mean and, of several values, standard deviation."""
-    from hatjax import metrics
-
-    if not values:
-        return ""
-    mean, deviation = map(form.format, metrics.over_seeds(values))
-    return mean if len(values) == 1 else f"{mean} ± {deviation.lstrip('+')}"
+    found, notes = [], []
+    for each in runs:
+        found.append(read.Record(each.where, each.config))
+        try:
+            there = read.read(each.where) if each.where.exists() else found[-1]
+            if not results.differences(there.config, each.config):
+                found[-1] = there
+                found[-1] = there._replace(epochs=read.read_epochs(each.where))
+        except InputError as error:
+            notes.append(str(error))
+    return found, notes
 
 
 def main(argv: list[str]) -> None:
     """Plan, run and compare what the flags say."""
     from hatjax import results
+    from hatjax.report import write
 
     logging.getLogger("jax").setLevel(logging.WARNING)
     study = CONFIG.value
     try:
         where = Path(WORKDIR.value or Path("results") / study.name)
-        runs = plan(study, where)
+        runs = [Run(name, c, where / name) for name, c in plans.runs(study).items()]
         finished = [results.finished(run.where, run.config) for run in runs if DRY_RUN.value]
         if not DRY_RUN.value:
             where.mkdir(parents=True, exist_ok=True)
@@ -149,14 +106,21 @@ def main(argv: list[str]) -> None:
             print(f"{'finished' if there else 'to do':9} {run.name}")
         return
     try:
-        there, failed = execute(runs)
+        failed = execute(runs)
     except KeyboardInterrupt:
         cli.fail(
             "interrupted: the same command goes on, and begins the run that was cut off anew", 130
         )
-    text = tables(runs, there)
+    found, notes = records(runs)
+    try:
+        notes += [f"{name} failed: {reason}" for name, reason in failed.items()]
+        text, notes, lacks = write.write(found, where / "report", notes)
+    except InputError as error:
+        cli.fail(error)
     results.write_text(where / "study.md", text)
-    print(f"\n{text}\ntables in {where / 'study.md'}")
+    print(f"\n{text}\ntables in {where / 'study.md'}, report in {where / 'report' / 'index.html'}")
+    if lacks:
+        print(f"{len(lacks)} things are missing in the report; it names what makes them")
     if failed:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
         print(f"{len(failed)} of {len(runs)} runs failed:{reasons}")

@@ -99,10 +99,7 @@ def positive(word: str) -> int:
 
 def parse(argv: list[str]) -> list[str]:
     """absl's flag parsing, with every error as one line."""
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        cli.fail(f"{str(error).strip().splitlines()[-1]}; see --help")
+    rest = cli.parse_flags(argv)
     if len(rest) > 1:
         cli.fail(f"unknown argument {rest[1]!r}: flags are given as --name=value; see --help")
     return rest

@@ -1,0 +1,150 @@
+"""Runs on disk, finished or not, as records."""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from hatjax import config as configs
+from hatjax import results
+from hatjax.errors import InputError
+
+
+class Record(NamedTuple):
+    """What a report takes from a workdir."""
+
+    where: Path
+    config: ConfigDict
+    names: tuple[str, ...] = ()  # of the tasks as learned; () before they are known
+    acc: np.ndarray = np.zeros((0, 0))  # "n n" of the tasks learned so far
+    finished: bool = False
+    epochs: tuple[dict, ...] = ()  # the lines of metrics.jsonl
+
+    @property
+    def approach(self) -> str:
+        return self.config.approach.name
+
+    @property
+    def state(self) -> str:
+        if self.finished:
+            return "finished"
+        learned = f"{len(self.acc)} of {len(self.names)} tasks" if self.names else "no task yet"
+        return f"unfinished: {learned}"
+
+
+def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
+    """The runs in and below `paths`, each once, and a line for each that cannot be read.
+
+    InputError for a path that is not there or has no run below it, or if not one run can be read.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise InputError(f"there is no folder {path}: give workdirs, or folders of them")
+        below = {where.resolve(): None for where in workdirs(path)}
+        if not below:
+            raise InputError(
+                f"{path} holds no run of hatjax: there is no config.json in it or below it; give "
+                "the --workdir of a run, or a folder of them"
+            )
+        found |= below
+    records, notes = [], []
+    for where in map(shortest, found):
+        try:
+            record = read(where)
+            records.append(record)
+            records[-1] = record._replace(epochs=read_epochs(where))
+        except InputError as error:
+            notes.append(str(error))
+    if not records:
+        raise InputError(notes[0])
+    return records, notes
+
+
+def workdirs(path: Path) -> Iterator[Path]:
+    """The folders in and below `path` that have a config.json; none inside another."""
+    for folder, below, files in os.walk(path):
+        if "config.json" in files:
+            below.clear()
+            yield Path(folder)
+        below.sort()
+
+
+def shortest(path: Path) -> Path:
+    """An absolute path as a person would write it: from here, if it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def read(where: Path) -> Record:
+    """The run in a workdir, without its epochs; InputError if a file of it is damaged."""
+    config = results.read_config(where)
+    needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
+    if absent := [path for path in needed if path not in configs.fields(config)]:
+        raise InputError(
+            f"{where / 'config.json'} is not that of a run of hatjax (it has no {absent[0]}): "
+            "leave the folder out"
+        )
+    try:
+        configs.check(config)
+    except InputError as error:
+        raise InputError(f"{where} cannot be read: {error}") from error
+    acc, tasks = where / "accuracy.npy", where / "tasks.npz"
+    record = Record(where, config, finished=(where / "done").exists())
+    if not acc.exists() and not record.finished:
+        return record._replace(names=read_names(tasks) if tasks.exists() else ())
+    names = read_names(tasks)
+    try:
+        matrix = np.load(acc, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(acc, error) from error
+    if matrix.shape != (len(names), len(names)) or not np.all((matrix >= 0) & (matrix <= 1)):
+        raise damaged(acc, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
+    # The rows of tasks that are not learned yet are 0.
+    rows = np.flatnonzero(matrix.any(axis=1))
+    learned = len(names) if record.finished else rows.max(initial=-1) + 1
+    return record._replace(names=names, acc=matrix[:learned, :learned])
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names of the tasks, in the order in which they are learned."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return tuple(str(name) for name in file["names"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise damaged(path, error) from error
+
+
+def read_epochs(where: Path) -> tuple[dict, ...]:
+    """The lines of metrics.jsonl; InputError, naming the line, if one cannot be read.
+
+    A last line without an end is one that a run is writing, and is left out.
+    """
+    path, rows = where / "metrics.jsonl", []
+    try:
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    for i, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+            rows.append(row | {k: int(row[k]) for k in ("task", "epoch")})
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path} is damaged in line {i + 1}: the report leaves out the course of this "
+                "run's epochs"
+            ) from error
+    return tuple(rows)
+
+
+def damaged(path: Path, reason: object) -> InputError:
+    reason = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+    return InputError(
+        f"{path} is damaged ({reason}): the report leaves this run out; run it again with "
+        "--overwrite"
+    )

@@ -1,0 +1,67 @@
+"""How the paper's figures look: one column wide, and told apart without colour.
+
+Colours are those of Okabe and Ito ("Color universal design", 2008), which the colour-blind tell
+apart. Every approach has a marker of its own too, so that grey print does.
+"""
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from hatjax import config as configs
+
+WIDTH = 3.4  # inches: a column of a two-column paper
+
+SETTINGS = {
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.88",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 200,
+    "pdf.fonttype": 42,  # fonts that publishers take, embedded
+    "svg.hashsalt": "hatjax",
+}
+
+# Their yellow is too pale for a line on white; here it is darker.
+COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#B8A800"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8", "H"]
+DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
+
+MAP = "cividis"  # the colours of heat maps: even in grey, and for the colour-blind
+
+
+def figure(height: float = 2.4, width: float = WIDTH):
+    """A figure with one axes, in inches."""
+    fig = Figure(figsize=(width, height))
+    return fig, fig.subplots()
+
+
+def numbered(i: int) -> dict:
+    """The look of the i-th of several lines."""
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
+        "markeredgewidth": 0.4,
+        "markeredgecolor": "white",
+    }
+
+
+def of(approach: str) -> dict:
+    """The look of an approach, the same in every figure."""
+    return numbered(list(configs.APPROACHES).index(approach))
+
+
+def context():
+    """Figures are made and saved within it."""
+    return matplotlib.rc_context(SETTINGS)

@@ -1,0 +1,78 @@
+"""Writing a report: all its files, in one go."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hatjax.errors import InputError
+from hatjax.report import gallery, page, tables
+from hatjax.report.groups import groups as grouped
+from hatjax.report.missing import Missing, missing
+from hatjax.report.names import slug
+from hatjax.report.numbers import all_values
+from hatjax.report.read import Record
+from hatjax.results import write_text
+
+
+def check(where: Path) -> None:
+    """InputError if a report cannot be written to `where`, or would replace something else."""
+    index = where / "index.html"
+    if where.exists() and not (where.is_dir() and not any(where.iterdir())):
+        if not (index.is_file() and page.MARK in index.read_text(errors="replace")[:200]):
+            raise InputError(f"{where} holds other things than a report: choose another --out=DIR")
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{where} cannot be written ({error.strerror}): choose another with --out=DIR"
+        ) from error
+
+
+def write(
+    records: Sequence[Record], where: Path, notes: Sequence[str] = ()
+) -> tuple[str, list[str], list[Missing]]:
+    """Write the report of `records` as the folder `where`, in place of one that is there.
+
+    `notes` tell of runs that could not be read. Returns the tables in Markdown, all the notes, and
+    what is missing. InputError as `check`.
+    """
+    check(where)
+    groups, twice = grouped(records)
+    records = [record for group in groups for record in group.records]
+    found = all_values(records)
+    part = where.with_name(f".{where.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for folder in ("figures", "tables"):
+        (part / folder).mkdir(parents=True)
+    pictures, undrawn = gallery.draw(groups, found, part / "figures")
+    notes = [*notes, *twice, *undrawn]
+    lacks = missing(groups, {p.kind for p in pictures})
+    text = tables.markdown(groups, found)
+    write_text(part / "tables.md", text)
+    for group in groups:
+        for kind, make in (("", tables.by_metric), ("-rho", tables.by_tasks)):
+            head, rows = make(group, found)
+            if rows:
+                path = part / "tables" / f"{slug(group.name)}{kind}.tex"
+                write_text(path, tables.latex(head, rows, group.name))
+    write_text(part / "metrics.csv", tables.metrics_csv(groups, found))
+    write_text(part / "after_every_task.csv", tables.after_every_task_csv(groups, found))
+    write_text(part / "over_seeds.csv", tables.over_seeds_csv(groups, found))
+    html = page.page(groups, found, pictures, lacks, notes, part / "figures")
+    write_text(part / "index.html", html)
+    shutil.rmtree(where, ignore_errors=True)
+    os.replace(part, where)
+    return text, notes, lacks
+
+
+def tell(notes: Sequence[str], lacks: Sequence[Missing]) -> None:
+    """Say on standard error what could not be read, what is missing, and how to make it."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for lack in lacks:
+        print("\n    ".join([f"missing: {lack.what}", *lack.commands]), file=sys.stderr)
