@@ -1,6 +1,6 @@
 """All approaches on split and on permuted MNIST, three seeds, with the report at the end.
 
-    python -m hatjax.study configs/study_mnist.py                        scaled down for two CPU cores
+    python -m hatjax.study configs/study_mnist.py                        scaled down
     python -m hatjax.study configs/study_mnist.py --config.scale=paper   the paper's protocol
 
 78 runs. Scaled down (plans.SCALES), most take minutes on two CPU cores.

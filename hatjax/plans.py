@@ -8,9 +8,8 @@ from ml_collections import ConfigDict
 from hatjax import config as configs
 from hatjax.errors import InputError, unknown
 
-
-# What the protocols of a study change in each experiment: the paper's nothing, the small one so much
-# that a run takes minutes on two CPU cores.
+# What the protocols of a study change in each experiment: the paper's nothing, the small one so
+# much that a run takes minutes on two CPU cores.
 SCALES = {
     "paper": {},
     "small": {

@@ -9,14 +9,16 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "keys", "products", "config", "plans", "data", "tasks", "feed", "networks",
     "transforms", "plateau", "approaches", "train", "replicas", "metrics", "results", "masks",
-    "progress", "run", "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main",
-    "study",
+    "tensorboard", "progress", "run", "arrays", "cli", "small", "savings", "export", "forget",
+    "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
     "torchvision": {"data"},
     "torch": {"data", "benchmark"},
     "orbax": {"results"},
+    "matplotlib": {"report"},
+    "tensorboardX": {"tensorboard"},
 }
 
 

@@ -159,7 +159,9 @@ def capacity(record: Record) -> Figure | None:
     every = max(len(epoch) // 12, 1)
     for i, layer in enumerate(layers):
         used = [100 * row[layer] for row in record.epochs]
-        ax.plot(epoch, used, label=layer.removeprefix("used_"), markevery=every, **style.numbered(i))
+        ax.plot(
+            epoch, used, label=layer.removeprefix("used_"), markevery=every, **style.numbered(i)
+        )
     starts = [*np.flatnonzero(np.diff(task, prepend=-1)), len(epoch)]
     for at in starts[1:-1]:
         ax.axvline(at + 0.5, color="0.6", linewidth=0.6, linestyle=":")
@@ -174,9 +176,10 @@ def reuse(shares: np.ndarray) -> Figure:
     """The share of task i's weights that task j uses too, for i < j, "T T" (the paper's Fig. 6)."""
     total = len(shares)
     matrix = np.where(np.tri(total, k=-1, dtype=bool).T, 100 * shares, np.nan)[:-1, 1:]
+    axes = ("weights of task i", "used again by task j")
     return heat(
-        matrix, numbers(total)[:-1], numbers(total)[1:], ("weights of task i", "used again by task j"),
-        "reused weights (%)", "{:.0f}", (0, 100),
+        matrix, numbers(total)[:-1], numbers(total)[1:], axes, "reused weights (%)", "{:.0f}",
+        (0, 100),
     )  # fmt: skip
 
 

@@ -26,9 +26,7 @@ class Picture(NamedTuple):
     caption: str  # what it shows, and of which runs
 
 
-def draw(
-    groups: Sequence[Group], found: Values, where: Path
-) -> tuple[list[Picture], list[str]]:
+def draw(groups: Sequence[Group], found: Values, where: Path) -> tuple[list[Picture], list[str]]:
     """Save all figures that the runs give in the folder `where`.
 
     Returns them, and a line for each that a damaged run should have given.

@@ -65,8 +65,10 @@ def groups(records: Sequence[Record]) -> tuple[list[Group], list[str]]:
     order = list(configs.EXPERIMENTS)
     made = []
     for (experiment, setting), lines in found.items():
-        own = [Line(a, dict(v), tuple(s for _, s in sorted(seeds.items())))
-               for (a, v), seeds in sorted(lines.items(), key=rank)]
+        own = [
+            Line(a, dict(v), tuple(s for _, s in sorted(seeds.items())))
+            for (a, v), seeds in sorted(lines.items(), key=rank)
+        ]
         made.append(Group(experiment, dict(setting), experiment, tuple(own)))
     made.sort(key=lambda g: (order.index(usual(g.experiment)), g.experiment, str(g.setting)))
     return [g._replace(name=name(g, made)) for g in made], notes

@@ -150,6 +150,7 @@ def of_figures(groups: Sequence[Group], drawn: set[str]) -> list[Missing]:
         ),
     }
     return [
-        Missing(what, (how,) if how else ()) for kind, (what, how) in needs.items()
+        Missing(what, (how,) if how else ())
+        for kind, (what, how) in needs.items()
         if kind not in drawn
     ]

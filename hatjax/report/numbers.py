@@ -40,7 +40,8 @@ METRICS = {
         partial(metrics.after_every_task, metrics.forward_transfer),
     ),
     "intransigence": Metric(
-        "%", 100, "{:+z.1f}", ("joint",), partial(metrics.after_every_task, metrics.intransigence), 1
+        "%", 100, "{:+z.1f}", ("joint",),
+        partial(metrics.after_every_task, metrics.intransigence), 1,
     ),
     "rho": Metric("", 1, "{:+z.2f}", ("random", "joint"), metrics.forgetting_ratio, 1),
 }  # fmt: skip
@@ -90,9 +91,7 @@ def spread(numbers: Iterable[float]) -> Spread | None:
     if not there:
         return None
     mean, deviation = metrics.over_seeds(there)
-    return Spread(
-        len(there), mean, deviation if len(there) > 1 else None, metrics.interval(there)
-    )
+    return Spread(len(there), mean, deviation if len(there) > 1 else None, metrics.interval(there))
 
 
 def after(line: Line, found: Values, metric: str, t: int) -> Spread | None:

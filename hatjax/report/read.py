@@ -103,7 +103,7 @@ def read(where: Path) -> Record:
         matrix = np.load(acc, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise damaged(acc, error) from error
-    if matrix.shape != (len(names), len(names)) or not np.all((matrix >= 0) & (matrix <= 1)):
+    if matrix.shape != (len(names), len(names)) or np.any((matrix < 0) | (matrix > 1)):
         raise damaged(acc, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
     # The rows of tasks that are not learned yet are 0.
     rows = np.flatnonzero(matrix.any(axis=1))

@@ -140,7 +140,9 @@ def after_every_task_csv(groups: Sequence[Group], found: Values) -> str:
             for record in line.records:
                 curves = found[record.where]
                 for t, task in enumerate(record.names[: len(record.acc)]):
-                    there = [curves[m][t] if t < len(curves.get(m, ())) else np.nan for m in METRICS]
+                    there = [
+                        curves[m][t] if t < len(curves.get(m, ())) else np.nan for m in METRICS
+                    ]
                     numbers = [None if np.isnan(v) else v for v in there]
                     rows.append(
                         [*identity(group), line.label, record.config.seed, t + 1, task, *numbers]
