@@ -35,6 +35,9 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many there are.")
 PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which this is, from 0.")
+TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard", False, "Write TensorBoard's event files, too, to WORKDIR/tensorboard."
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that holds a run.")
 
 
@@ -73,13 +76,13 @@ def main(argv: list[str]) -> None:
         elif where in runs and not OVERWRITE.value and results.finished(where, runs[where]):
             print(f"finished before; --overwrite begins anew\n{run.recall(where)}")
         elif where in runs:
-            run.run(runs[where], where, OVERWRITE.value)
+            run.run(runs[where], where, OVERWRITE.value, TENSORBOARD.value)
         else:
             done = [not OVERWRITE.value and results.finished(w, c) for w, c in runs.items()]
             done = dict(zip(runs, replicas.agreed(done), strict=True))
             left = {w: c for w, c in runs.items() if not done[w]}
             if left:
-                run.run_all(left, OVERWRITE.value, config.at_once)
+                run.run_all(left, OVERWRITE.value, config.at_once, board=TENSORBOARD.value)
             if replicas.writes():
                 print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
     except InputError as error:

@@ -53,7 +53,7 @@ def forward_transfer(acc: np.ndarray, single: np.ndarray) -> float:
     (the approach sgd_restart). Lopez-Paz and Ranzato compare with untrained parameters instead,
     which say nothing where every task has a head of its own.
     """
-    return float(np.mean((np.diag(acc) - np.diag(single))[1:])) if len(acc) > 1 else 0.0
+    return mean((np.diag(acc) - np.diag(single))[1:])
 
 
 def intransigence(acc: np.ndarray, joint: np.ndarray) -> float:
@@ -62,7 +62,7 @@ def intransigence(acc: np.ndarray, joint: np.ndarray) -> float:
     `joint` "T T" is of the same tasks in the same order, joint[t, u] after training on tasks 0..t
     together. Chaudhry et al., "Riemannian walk for incremental learning", ECCV 2018.
     """
-    return float(np.mean(np.diag(joint) - np.diag(acc)))
+    return mean(np.diag(joint) - np.diag(acc))
 
 
 def after_every_task(metric: Callable[..., float], *accs: np.ndarray) -> np.ndarray:
@@ -96,6 +96,18 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     mean, deviation = over_seeds(values)
     reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * deviation / n**0.5
     return mean - reach, mean + reach
+
+
+SCARCE = 0.05  # a task that finds a smaller share of a layer's units free can hardly learn
+
+
+def scarce(past: dict[str, np.ndarray], replica: int) -> dict[str, float]:
+    """The layers with hardly a free unit left, and the share that is: mean of 1 - a^{<=t}.
+
+    `past` is memory["past"] of replicas, {layer: "R units"}, empty without gates.
+    """
+    left = {layer: float(1 - np.mean(a[replica])) for layer, a in past.items()}
+    return {layer: share for layer, share in left.items() if share < SCARCE}
 
 
 def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str, float]]:

@@ -64,6 +64,21 @@ class Reporter:
             left = spent / done * (len(self.tasks) * self.epochs - done)
             self.console.print(f"{line}  at most {left:.0f} s left")
 
+    def scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
+        """Before task t; `layers` are those with few free units, of each run that has some."""
+        if not layers:
+            return
+        least = {
+            name: min(some.get(name, 1) for some in layers) for some in layers for name in some
+        }
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in least.items())
+        runs = f" in {len(layers)} of {self.replicas} runs" if self.replicas > 1 else ""
+        self.console.print(
+            f"warning: few units are free before task {t + 1}/{len(self.tasks)}{runs} ({shares}), "
+            "and it can hardly learn: widen the layers (--config.network.widths), or make units "
+            "dearer, so that tasks take fewer (--config.approach.c)"
+        )
+
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
         """After task t; acc "R t+1" are the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
@@ -79,8 +94,9 @@ class Reporter:
 
 def comparison(accs: dict[Path, np.ndarray]) -> str:
     """The results of several runs by workdir: each, and the mean of each setting over its seeds."""
-    rows = {p.name: (metrics.average_accuracy(a), metrics.backward_transfer(a))
-            for p, a in accs.items()}
+    rows = {
+        p.name: (metrics.average_accuracy(a), metrics.backward_transfer(a)) for p, a in accs.items()
+    }
     settings: dict[str, list[str]] = {}
     for name in rows:
         settings.setdefault("-".join(name.split("-")[1:]) or "all", []).append(name)

@@ -11,6 +11,7 @@ A workdir holds
     model/          parameters and memory after the last finished task, saved with orbax
     done            there once all tasks are finished
     export/         small networks of single tasks (hatjax.export)
+    tensorboard/    event files, if asked for
 """
 
 import contextlib
@@ -80,7 +81,7 @@ def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> No
             )
     for name in ("done", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
         (where / name).unlink(missing_ok=True)
-    for name in ("model", "export"):
+    for name in ("model", "export", "tensorboard"):
         shutil.rmtree(where / name, ignore_errors=True)
     write_text(where / "config.json", configs.to_json(config))
 

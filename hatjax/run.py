@@ -1,5 +1,6 @@
 """A whole experiment, top to bottom: learn the tasks in turn, evaluate, keep the results."""
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from hatjax import (
     replicas,
     results,
     tasks,
+    tensorboard,
     train,
     transforms,
 )
@@ -56,13 +58,16 @@ def describe(config: ConfigDict) -> str:
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
 
 
-def run(config: ConfigDict, where: Path, overwrite: bool = False) -> np.ndarray:
+def run(
+    config: ConfigDict, where: Path, overwrite: bool = False, board: bool = False
+) -> np.ndarray:
     """Train on all tasks and keep the results in the workdir `where`; returns the accuracies "T T".
 
-    Raises InputError before anything is written if something cannot be used, and Diverged when the
-    loss is no longer a number; the finished tasks' results stay.
+    `board` writes TensorBoard's event files, too. Raises InputError before anything is written if
+    something cannot be used, and Diverged when the loss is no longer a number; the finished tasks'
+    results stay.
     """
-    (acc,) = run_all({where: config}, overwrite)
+    (acc,) = run_all({where: config}, overwrite, board=board)
     model = results.load(where)
     print(progress.summary(acc, metrics.capacity(model.network, model.params, model.memory), where))
     return acc
@@ -74,12 +79,16 @@ def run_all(
     at_once: int = 0,
     sequence: list[Task] | None = None,
     quiet: bool = False,
+    board: bool = False,
 ) -> list[np.ndarray]:
     """The runs of plans.replicas, each in its workdir, `at_once` or as many as the memory holds.
 
     Returns the accuracies "T T" of each. `sequence` as in `prepare`, for a single run; `quiet`
-    prints no progress. Raises as `run`; Diverged only when all the others have finished.
+    prints no progress; `board` as in `run`. Raises as `run`; Diverged only when all the others have
+    finished.
     """
+    if board:
+        tensorboard.check()
     use_compilation_cache()
     config = next(iter(runs.values()))
     sequence, network = prepare(config, sequence)
@@ -99,7 +108,7 @@ def run_all(
         }
         for where, c in chunk.items() if replicas.writes() else ():
             results.write_tasks(where, sequences[c.seed])
-        some, diverged = together(chunk, approach, sequences, quiet)
+        some, diverged = together(chunk, network, approach, sequences, quiet, board)
         accs, lost = accs + some, lost + diverged
     if lost:
         raise Diverged("; ".join(lost))
@@ -121,9 +130,11 @@ def open_all(runs: dict[Path, ConfigDict], overwrite: bool) -> None:
 
 def together(
     runs: dict[Path, ConfigDict],
+    network: Network,
     approach: Approach,
     sequences: dict[int, list[Task]],
     quiet: bool = False,
+    board: bool = False,
 ) -> tuple[list[np.ndarray], list[str]]:
     """Runs in one program: their accuracies "T T", and what became of those that diverged."""
     places, settings, count = list(runs), list(runs.values()), len(runs)
@@ -164,7 +175,13 @@ def together(
 
     names = [task.name for task in tasks_of[0]]
     quiet = quiet or not replicas.writes()
-    with progress.Reporter(names, config.epochs, count, quiet) as report:
+    with (
+        progress.Reporter(names, config.epochs, count, quiet) as report,
+        contextlib.ExitStack() as stack,
+    ):
+        boards = {r: tensorboard.Board(places[r]) for r in (kept() if board else ())}
+        for each in boards.values():
+            stack.callback(each.close)
         for t in range(total):
             began, now = time.monotonic(), turn(t)
             data, valid = put(t, "train", approach.union), put(t, "valid", approach.union)
@@ -183,6 +200,8 @@ def together(
                         continue
                     if replicas.writes():
                         results.append(places[r], rows[-1])
+                    if r in boards:
+                        boards[r].epoch(rows[-1])
                 going -= lost.keys() | set(np.flatnonzero(scores["done"]))
                 if rows:
                     report.epoch(rows)
@@ -198,8 +217,16 @@ def together(
             for r in kept():
                 own = jax.tree.map(lambda x, r=r: x[r], learned)
                 results.save(places[r], acc[r], loss[r], *own)
+                if r in boards:
+                    sequence, past = tasks_of[r], own[1].get("past", {})
+                    s_max = settings[r].approach.get("s_max")
+                    gates = network.gates(own[0], sequence[t].row, s_max) if past else {}
+                    boards[r].task(acc[r, t, : t + 1], [x.name for x in sequence], gates, past)
             left = sorted(set(range(count)) - lost.keys())
             report.task(t, epoch, time.monotonic() - began, acc[left, t, : t + 1])
+            if t + 1 < total:
+                scarce = [metrics.scarce(learned[1].get("past", {}), r) for r in left]
+                report.scarce(t + 1, [layers for layers in scarce if layers])
     for r in kept():
         results.write_text(places[r] / "done", "")
     return list(acc), list(lost.values())

@@ -85,11 +85,11 @@ def test_what_it_saves(trained_runs):
     model = trained.model(trained_runs["alexnet"], "trained")
     small = export.cut(model, 1)
     report = savings.compare(model, 1, small, batch=4)
-    # Kernels 1, 1, 2 on 12x12 images: 12 -> 6 -> 3 -> 2 -> 1.
+    # Kernels 3, 2, 2 on 24x24 images: 22 -> 11, 10 -> 5, 4 -> 2.
     for widths, said in (((6, 7, 8, 16, 14), "full"), (small.config.network.widths, "small")):
         a, b, c, d, e = widths
-        macs = 144 * 3 * a + 36 * a * b + 4 * 4 * b * c + c * d + d * e + e * 2
-        weights = 3 * a + a * b + 4 * b * c + c * d + d * e + e * 2 + sum(widths) + 2
+        macs = 484 * 27 * a + 100 * 4 * a * b + 16 * 4 * b * c + 4 * c * d + d * e + e * 2
+        weights = 27 * a + 4 * (a * b + b * c + c * d) + d * e + e * 2 + sum(widths) + 2
         gates = sum(widths) if said == "full" else 0
         assert report[said]["multiply_adds"] == macs
         assert report[said]["parameters"] == weights + gates

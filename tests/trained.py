@@ -17,12 +17,15 @@ GATES = ("trained", "binary", "soft")
 
 
 def make(folder: Path) -> dict[str, Path]:
-    """Three permutations of the digits on an MLP, and tiny images in three tasks on AlexNet."""
+    """Three permutations of the digits on an MLP, and images in three tasks on a tiny AlexNet.
+
+    Their 24 pixels leave 2x2 of each last filter, so that the flatten repeats its gate.
+    """
     mlp = config.make("digits", "hat")
     mlp.tasks.count, mlp.epochs, mlp.network.widths, mlp.approach.c = 3, 10, (24, 20), 0.05
     rng = np.random.default_rng(0)
     y = np.arange(90) % 6
-    x = rng.integers(0, 100, (90, 12, 12, 3), np.uint8) + (25 * y).astype(np.uint8)[
+    x = rng.integers(0, 100, (90, 24, 24, 3), np.uint8) + (25 * y).astype(np.uint8)[
         :, None, None, None
     ]
     npz.write(folder / "mine.npz", Raw(x, y, x[:18], y[:18]))
