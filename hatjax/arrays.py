@@ -37,7 +37,8 @@ def fit(
     the loss is no longer a number.
     """
     config = configs.of_arrays(len(sets), approach)
-    known, given = configs.fields(config), {}
+    known = configs.fields(config)
+    given: dict[str, object] = {}
     for name, value in settings.items():
         parts = configs.fields(ConfigDict(value)) if isinstance(value, dict) else {"": value}
         given |= {f"{name}.{k}".rstrip("."): v for k, v in parts.items()}

@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -82,7 +83,7 @@ def index(task: int | None, count: int) -> int:
     return task - 1
 
 
-def fail(message: object, status: int = 2) -> None:
+def fail(message: object, status: int = 2) -> NoReturn:
     """Print one line and exit."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)
     sys.exit(status)

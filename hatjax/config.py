@@ -7,13 +7,14 @@ import is allowed here, so that `--help` answers at once.
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from hatjax.errors import InputError, unknown
 
 # What an approach is made of. Numbers written as floats are traced by the compiled program.
-APPROACHES = {
+APPROACHES: dict[str, dict[str, Any]] = {
     # s_max, c: paper section 3; clip, e_max, cosh_max: published code.
     "hat": dict(
         gated=True,
@@ -67,7 +68,7 @@ APPROACHES = {
 
 # What an approach adds to the network. `expand` makes it as large as those of the others: for
 # AlexNet published, for the MLPs computed (EXPERIMENTS).
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "progressive": dict(
         expand=1.117,  # a column is expand / tasks times as wide as the network
     ),
@@ -79,12 +80,16 @@ NETWORKS = {
 }
 
 # HAT's network in the MNIST experiments, and the smaller one of the published baselines.
-_MLP = dict(name="mlp", widths=(2000, 2000), dropout_in=0.2, dropout=0.5)
-_MLP_BASELINE = dict(name="mlp", widths=(800, 800, 800), dropout_in=0.0, dropout=0.5)
-_ALEXNET = dict(
+_MLP: dict[str, Any] = dict(name="mlp", widths=(2000, 2000), dropout_in=0.2, dropout=0.5)
+_MLP_BASELINE: dict[str, Any] = dict(
+    name="mlp", widths=(800, 800, 800), dropout_in=0.0, dropout=0.5
+)
+_ALEXNET: dict[str, Any] = dict(
     name="alexnet", widths=(64, 128, 256, 2048, 2048), dropout=(0.2, 0.2, 0.5, 0.5, 0.5)
 )
-_PAPER = dict(lr=0.05, lr_factor=3.0, lr_patience=5, lr_min=1e-4, epochs=200, batch=64)
+_PAPER: dict[str, Any] = dict(
+    lr=0.05, lr_factor=3.0, lr_patience=5, lr_min=1e-4, epochs=200, batch=64
+)
 
 # The paper's eight data sets, in the published code's order, which the seed then shuffles.
 MIXTURE = (
@@ -92,7 +97,7 @@ MIXTURE = (
 )  # fmt: skip
 
 # What is learned: data, tasks, network and schedule, and what an approach has otherwise than usual.
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, dict[str, Any]] = {
     # Ten permutations of scikit-learn's handwritten digits, 8x8: no download, under a minute.
     "digits": dict(
         data=dict(sets=("digits",)),
@@ -320,9 +325,9 @@ def traced(config: ConfigDict) -> dict[str, float]:
     }
 
 
-def fields(config: ConfigDict) -> dict[str, object]:
+def fields(config: ConfigDict) -> dict[str, Any]:
     """All leaves by their dotted path, as in --config.approach.s_max."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             flat |= {f"{key}.{k}": v for k, v in fields(value).items()}

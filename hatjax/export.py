@@ -13,6 +13,7 @@ RUN/export/task3, is all that hatjax.export.load needs:
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ FILES = ("config.json", "network.npz", "report.json")
 
 def save(where: Path, small: Small, report: dict) -> None:
     """Write FILES into the folder `where`; `report` is what savings.compare gives."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "task": np.array(small.task),
         "classes": np.array(small.network.classes),
         "image": np.array(small.image),

@@ -96,16 +96,16 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
     The accuracies and losses of the others are those that the run measured; from where the task
     was learned, its own are not a number. Its lines of metrics.jsonl are left out.
     """
-    tables = [np.load(source / f"{k}.npy", allow_pickle=False) for k in ("accuracy", "loss")]
-    for t in tables:
-        t[task:, task] = np.nan
+    acc, loss = (np.load(source / f"{k}.npy", allow_pickle=False) for k in ("accuracy", "loss"))
+    for table in (acc, loss):
+        table[task:, task] = np.nan
     (where / "config.json").write_text(configs.to_json(model.config))
     shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
     lines = (source / "metrics.jsonl").read_text().splitlines()
     for row in map(json.loads, lines):
         if row["task"] != task:
             results.append(where, row)
-    results.save(where, *tables, model.params, model.memory)
+    results.save(where, acc, loss, model.params, model.memory)
     if (source / "done").exists():
         (where / "done").touch()
 

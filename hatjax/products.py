@@ -5,6 +5,7 @@ Convolutions are among them (networks/layers.py).
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn
@@ -26,6 +27,11 @@ def products(function: Callable, *args) -> list[JaxprEqn]:
 
 def multiply_adds(eqn: JaxprEqn) -> int:
     """How many multiplications, each with an addition, a matrix product takes."""
-    left = eqn.invars[0].aval.shape
     ((contracted, _), _) = eqn.params["dimension_numbers"]
-    return math.prod(eqn.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    left, out = shape(eqn.invars[0]), shape(eqn.outvars[0])
+    return math.prod(out) * math.prod(left[i] for i in contracted)
+
+
+def shape(variable: Any) -> tuple[int, ...]:
+    """The shape of a variable of an equation."""
+    return variable.aval.shape

@@ -7,6 +7,7 @@ have in common has no such axis: how many tasks are learned, and the images of a
 import math
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +63,8 @@ def over(count: int, function: Callable, *axes) -> Callable:
         return shared._replace(version=0, n=0 if jnp.ndim(argument.n) else None)
 
     def alone(*args):
-        args = [first(arg, of(arg, axis)) for arg, axis in zip(args, axes, strict=True)]
-        return jax.tree.map(lambda x: x[None], function(*args))
+        one = [first(arg, of(arg, axis)) for arg, axis in zip(args, axes, strict=True)]
+        return jax.tree.map(lambda x: x[None], function(*one))
 
     def first(arg: Tree, axis) -> Tree:
         if isinstance(axis, tuple):
@@ -128,10 +129,10 @@ def writes() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(values: list[int]) -> list[int]:
+def agreed(values: Sequence[int]) -> list[int]:
     """What process 0 says, so that all do the same."""
     if jax.process_count() == 1:
-        return values
+        return list(values)
     return multihost_utils.broadcast_one_to_all(np.array(values, np.int32)).tolist()
 
 
@@ -152,7 +153,8 @@ def fit(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
         x = jax.ShapeDtypeStruct((size, *image), jnp.float32)
         batch = Batch(x, numbers, numbers, jax.ShapeDtypeStruct((size,), jnp.float32))
         compiled = jax.jit(function).lower(own, memory, batch, step).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        analysis: Any = compiled.memory_analysis()
+        return analysis.temp_size_in_bytes
 
     used = [scratch(approach.loss, config.eval_batch)]
     if approach.trained:

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -161,7 +161,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
     """Save what prediction needs of the tasks."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "names": np.array([task.name for task in tasks]),
         "row": np.array([task.row for task in tasks]),
         "classes": np.array([task.classes for task in tasks]),
@@ -169,8 +169,9 @@ def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
         "mean": np.stack([task.mean for task in tasks]),
         "std": np.stack([task.std for task in tasks]),
     }
-    if tasks[0].pixels is not None:
-        arrays["pixels"] = np.stack([task.pixels for task in tasks]).astype(np.int32)
+    pixels = [task.pixels for task in tasks if task.pixels is not None]
+    if pixels:
+        arrays["pixels"] = np.stack(pixels).astype(np.int32)
     part = where / ".tasks.part.npz"
     np.savez(part, **arrays)
     os.replace(part, where / "tasks.npz")

@@ -99,7 +99,9 @@ def run_all(
         (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
     if len(runs) > most and replicas.writes():
         print(f"{len(runs)} runs, {most} at once")
-    places, accs, lost = list(runs), [], []
+    places = list(runs)
+    accs: list[np.ndarray] = []
+    lost: list[str] = []
     for first in range(0, len(places), most):
         chunk = {where: runs[where] for where in places[first : first + most]}
         seeds = {c.seed: c for c in chunk.values()}
@@ -262,6 +264,6 @@ def epoch_row(config: ConfigDict, t: int, epoch: int, n: int, scores: dict) -> d
 
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache folder: the next start compiles nothing."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

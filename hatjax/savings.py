@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -52,7 +53,7 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
             "its parameters declare, and cannot be exported"
         )
     x = jax.device_put(np.resize(x, (batch, *x.shape[1:])))
-    times = milliseconds({k: lambda k=k: compiled[k](own[k], x) for k in functions})
+    times = milliseconds({k: partial(compiled[k], own[k], x) for k in functions})
     width = model.params["head"]["kernel"].shape[1]
     kept = {layer: len(places) for layer, places in small.units.items()}
     units = {"full": dict(model.network.units), "small": kept}

@@ -5,6 +5,7 @@ tasks of different length are padded and their trip count is traced, so each fun
 once for all the tasks of a run, and nothing crosses between host and device inside an epoch.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,11 +24,11 @@ Hyper = dict[str, Array]
 class Program(NamedTuple):
     """The functions of a run, pure or compiled."""
 
-    init: callable  # key -> params, memory
-    begin: callable  # (params, memory, turn, key, hyper) -> State
-    epoch: callable  # (state, train, valid, turn, hyper) -> State, metrics
-    end: callable  # (state, train, turn, hyper) -> params, memory
-    evaluate: callable  # (params, memory, data, turn, hyper) -> {"loss", "accuracy"}
+    init: Callable  # key -> params, memory
+    begin: Callable  # (params, memory, turn, key, hyper) -> State
+    epoch: Callable  # (state, train, valid, turn, hyper) -> State, metrics
+    end: Callable  # (state, train, turn, hyper) -> params, memory
+    evaluate: Callable  # (params, memory, data, turn, hyper) -> {"loss", "accuracy"}
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:

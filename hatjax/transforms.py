@@ -8,6 +8,7 @@ the embeddings in range. What changes from step to step reaches a transform as t
 
 import functools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jax import lax
 
 from hatjax.types import Array, Step, Tree
 
-Transform = optax.GradientTransformationExtraArgs
+Transform: TypeAlias = optax.GradientTransformationExtraArgs
 
 
 def stateless(update: Callable[..., Tree]) -> Transform:

@@ -7,11 +7,12 @@ T tasks, C classes of the largest task, d features. Letters of the paper: t task
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import optax
 
-Array = jax.Array
+# A jax.Array, or what stands for one: a NumPy array, a number, a tracer, a shape. The type checker
+# cannot tell them apart in the trees that JAX maps over.
+Array = Any
 Tree = Any  # a pytree of arrays: parameters, or what an approach remembers
 
 
@@ -95,7 +96,7 @@ class Network(NamedTuple):
 
     init: Callable[[Array], Tree]  # key -> params
     apply: Callable[..., Out]  # (params, x, task, s=None, key=None, ...) -> Out
-    gates: Callable[..., dict[str, Array]] | None  # (params, task, s) -> {layer: "units"}
+    gates: Callable[..., dict[str, Array]]  # (params, task, s) -> {layer: "units"}
     axes: Tree  # like params["trunk"]: a tuple a parameter, the gate on each of its axes, or None
     units: dict[str, int]  # layer -> gated units; empty without gates
     classes: tuple[int, ...]  # of every task, by row

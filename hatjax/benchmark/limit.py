@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.extend.core import JaxprEqn
 
 from hatjax import feed, networks, train
 from hatjax.benchmark.steps import Built, Case, tasks
+from hatjax.products import shape
 from hatjax.types import Array, Data, Step, Tree
 
 PASSES = 4  # of an update over the weights: read w, read g for its norm, read g, write w
@@ -43,7 +45,7 @@ def one_step(case: Case, built: Built) -> tuple[Callable, tuple]:
 def cost(case: Case, built: Built) -> dict[str, float]:
     """What the compiler counts in a compiled step: its "flops" and "bytes accessed"."""
     step, args = one_step(case, built)
-    counted = jax.jit(step).lower(*args).compile().cost_analysis()
+    counted: Any = jax.jit(step).lower(*args).compile().cost_analysis()
     return {k: counted[k] for k in ("flops", "bytes accessed")}
 
 
@@ -56,7 +58,7 @@ def time_products(eqns: list[JaxprEqn]) -> float:
     """Seconds that these products take alone, one after the other, on random numbers."""
     rng = np.random.default_rng(0)
     operands = [
-        tuple(jnp.asarray(rng.standard_normal(v.aval.shape), jnp.float32) for v in eqn.invars)
+        tuple(jnp.asarray(rng.standard_normal(shape(v)), jnp.float32) for v in eqn.invars)
         for eqn in eqns
     ]
 
@@ -68,7 +70,7 @@ def time_products(eqns: list[JaxprEqn]) -> float:
         ]
         return operands, results
 
-    zeros = [jnp.zeros(eqn.outvars[0].aval.shape) for eqn in eqns]
+    zeros = [jnp.zeros(shape(eqn.outvars[0])) for eqn in eqns]
     run = jax.jit(lambda *carry: lax.fori_loop(0, LOOPS, body, carry))
     return best(lambda: run(operands, zeros)) / LOOPS
 

@@ -37,7 +37,8 @@ def interleave(runs: Runs, most: int, rounds: int) -> Times:
 
     Each runs untimed before it is timed: PyTorch leaves threads behind that spin for a while.
     """
-    counts, times = {}, {name: [] for name in runs}
+    counts: dict[str, int] = {}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for name, run in runs.items():
         run(1)  # what is compiled or allocated at the first call
         began = time.perf_counter()
@@ -50,6 +51,11 @@ def interleave(runs: Runs, most: int, rounds: int) -> Times:
             run(counts[name])
             times[name].append((time.perf_counter() - began) / counts[name])
     return {name: np.array(t) for name, t in times.items()}
+
+
+def once(run: Callable[[], None]) -> Callable[[int], None]:
+    """A run that is no number of steps, as `interleave` takes it."""
+    return lambda _: run()
 
 
 def ratio(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
@@ -174,7 +180,7 @@ def epoch(case: Case, how: How) -> dict:
 
         runs["torch hat"] = peer.prepare(case, True, how.most).epoch
     times = interleave(
-        {name: lambda _, run=run: run() for name, run in runs.items()}, 1, how.rounds
+        {name: once(run) for name, run in runs.items()}, 1, how.rounds
     )
     rows = {name: {"s an epoch": float(np.median(t))} for name, t in times.items()}
     if not how.peer:
@@ -187,7 +193,7 @@ def end(case: Case, how: How) -> dict:
     training = steps.prepare(case, "ewc", how.most)
     runs = {"EWC's end of task": training.end, "an epoch": training.epoch}
     times = interleave(
-        {name: lambda _, run=run: run() for name, run in runs.items()}, 1, how.rounds
+        {name: once(run) for name, run in runs.items()}, 1, how.rounds
     )
     return {
         "rows": {name: {"s": float(np.median(t))} for name, t in times.items()},
@@ -195,7 +201,7 @@ def end(case: Case, how: How) -> dict:
     }
 
 
-def start(_: Case, how: How) -> dict:
+def start(case: Case, how: How) -> dict:
     """Seconds until the digits run has finished its first epoch."""
 
     def first_epoch(folder: str) -> float:
@@ -207,7 +213,7 @@ def start(_: Case, how: How) -> dict:
             stdout=subprocess.PIPE,
             text=True,
         )
-        seen = any("epoch 1/" in line for line in process.stdout)
+        seen = any("epoch 1/" in line for line in process.stdout or ())
         seconds = time.perf_counter() - began
         process.terminate()
         process.communicate()
@@ -215,7 +221,7 @@ def start(_: Case, how: How) -> dict:
             raise InputError("the digits run did not start: try python -m hatjax.main")
         return seconds
 
-    times = {"nothing compiled": [], "once more": []}
+    times: dict[str, list[float]] = {"nothing compiled": [], "once more": []}
     for _ in range(min(3, how.rounds)):
         with tempfile.TemporaryDirectory() as folder:
             for name in times:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -139,7 +139,7 @@ def prepare(case: Case, name: str, most: int) -> Training:
     def end() -> None:
         jax.block_until_ready(program.end(box[0], data, turn, hyper))
 
-    m = compiled.memory_analysis()
+    m: Any = compiled.memory_analysis()
     return Training(
         steps,
         epoch,

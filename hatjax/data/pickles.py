@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from typing import BinaryIO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ BROKEN = (
 )  # fmt: skip
 
 
-def load(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
+def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
     """The arrays by name of a pickled dict; its other values are left out.
 
     The arrays are numeric, pickled by Python 2 or 3 and any NumPy. Raises InputError, beginning
@@ -73,11 +73,13 @@ class _Array:
         _, shape, dtype, fortran, content = state
         if isinstance(content, str):  # from Python 2
             content = content.encode("latin1")
-        order = "F" if fortran else "C"
+        order: Literal["F", "C"] = "F" if fortran else "C"
         self.value = np.frombuffer(content, dtype.value).reshape(shape, order=order)
 
 
-def _frombuffer(content: bytes, dtype: _Dtype, shape: tuple, order: str) -> _Array:
+def _frombuffer(
+    content: bytes, dtype: _Dtype, shape: tuple, order: Literal["F", "C"]
+) -> _Array:
     """An array as pickle's protocol 5 has it."""
     array = _Array()
     array.value = np.frombuffer(content, dtype.value).reshape(shape, order=order)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.networks import rows
+from hatjax.networks.gates import ungated
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Dropout, uniform
 from hatjax.networks.stages import Stage, enter, leave, linear, scaled
@@ -125,7 +126,7 @@ def make(
         return Out(head.apply({"params": params["head"]}, z, task), z, {})
 
     columns = jax.eval_shape(init, jax.random.key(0))["trunk"]
-    return Network(init, apply, None, {}, {}, classes, unused(columns, tasks))
+    return Network(init, apply, ungated, {}, {}, classes, unused(columns, tasks))
 
 
 def unused(columns: Tree, tasks: int) -> int:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from hatjax.networks import rows
-from hatjax.types import Array
+from hatjax.types import Array, Tree
 
 
 @jax.custom_jvp
@@ -44,6 +44,11 @@ class Gates(nn.Module):
             for layer, units in self.units.items()
         }
         return {layer: self.sigmoid(s * rows.pick(e[layer], task)) for layer in e}
+
+
+def ungated(params: Tree, task: Array, s: Array) -> dict[str, Array]:
+    """The gates of a network that has none."""
+    return {}
 
 
 INIT = {

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from hatjax.networks.gates import ungated
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Dropout, affine, patches, uniform
 from hatjax.networks.stages import Stage, enter, leave, scaled
@@ -76,4 +77,4 @@ def make(
         head = Head(classes, len(params["head"]["bias"]))
         return Out(head.apply({"params": params["head"]}, z, task), z, {})
 
-    return Network(init, apply, None, {}, {}, classes)
+    return Network(init, apply, ungated, {}, {}, classes)

@@ -132,13 +132,13 @@ def hyperparameters(group: Group, found: Values) -> tuple[Figure, str] | None:
         for (s, k), spread in there.items():
             matrix[c.index(k), s_max.index(s)] = scale * spread.mean
         names = [[f"{v:g}" for v in axis] for axis in (c, s_max)]
-        return heat(matrix, *names, ("c", r"$s_{\max}$"), last, form), metric
+        return heat(matrix, names[0], names[1], ("c", r"$s_{\max}$"), last, form), metric
     fig, ax = style.figure()
     k, label = (0, r"$s_{\max}$") if len(s_max) > 1 else (1, "c")
     points = sorted(there)
     mean = np.array([scale * there[p].mean for p in points])
-    ends = np.array([there[p].interval or (there[p].mean,) * 2 for p in points]).T * scale
-    ax.errorbar([p[k] for p in points], mean, np.abs(ends - mean), capsize=2, **style.of("hat"))
+    bars = np.array([there[p].interval or (there[p].mean,) * 2 for p in points]).T * scale
+    ax.errorbar([p[k] for p in points], mean, np.abs(bars - mean), capsize=2, **style.of("hat"))
     ax.set(xlabel=label, ylabel=last)
     if min(points)[k] > 0:
         ax.set_xscale("log")

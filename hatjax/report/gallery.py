@@ -33,7 +33,9 @@ def draw(groups: Sequence[Group], found: Values, where: Path) -> tuple[list[Pict
     """
     for chatty in ("fontTools", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    pictures, notes, taken = [], [], set()
+    pictures: list[Picture] = []
+    notes: list[str] = []
+    taken: set[str] = set()
     with style.context():
         for picture, figure in every(groups, found, notes):
             name = picture.name

@@ -73,8 +73,10 @@ def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
     """
     found = {}
     for metric, m in METRICS.items():
-        references = [reference(record, approach, records) for approach in m.needs]
-        if None in references:
+        references = [
+            r for approach in m.needs if (r := reference(record, approach, records)) is not None
+        ]
+        if len(references) < len(m.needs):
             continue
         accs = [record.acc, *(r.acc for r in references)]
         n = min(map(len, accs))

@@ -4,6 +4,8 @@ Colours are those of Okabe and Ito ("Color universal design", 2008), which the c
 apart. Every approach has a marker of its own too, so that grey print does.
 """
 
+from typing import Any
+
 import matplotlib
 from matplotlib.figure import Figure
 
@@ -11,7 +13,7 @@ from hatjax import config as configs
 
 WIDTH = 3.4  # inches: a column of a two-column paper
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "legend.fontsize": 6.5,

@@ -18,7 +18,7 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
 
     The tasks are in the seed's order if config.tasks.shuffle, else as listed.
     """
-    tasks = []
+    tasks: list[Task] = []
     for name, raw in sets:
         if config.tasks.count > raw.classes:
             raise InputError(

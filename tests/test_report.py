@@ -1,0 +1,244 @@
+"""The report over tiny real runs: numbers, tables, figures, the page, and what is missing."""
+
+import csv
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from hatjax import config, forget, metrics, plans, results, run
+from hatjax.data import Raw, npz
+from hatjax.errors import InputError
+from hatjax.report import groups, numbers, read, tables, write
+
+APPROACHES = ("hat", "random", "joint", "sgd_restart", "sgd")
+
+
+def digits(approach: str):
+    c = config.make("digits", approach)
+    c.tasks.count, c.epochs, c.network.widths, c.data.examples = 3, 2, (12, 12), 150
+    return c
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Five approaches with two seeds, a grid, a task alone, and what else may lie about."""
+    folder = tmp_path_factory.mktemp("report")
+    for approach in APPROACHES:
+        c = digits(approach)
+        c.seeds = 2
+        run.run_all({folder / approach / k: r for k, r in plans.replicas(c).items()}, quiet=True)
+    c = digits("hat")
+    c.grid = "approach.s_max=50,400 approach.c=0.1,2"
+    run.run_all({folder / "grid" / k: r for k, r in plans.replicas(c).items()}, quiet=True)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 12, 12, 3), np.uint8), np.arange(60) % 3
+    npz.write(folder / "mine.npz", Raw(x, y, x[:9], y[:9]))
+    c = config.make("compression", "hat")
+    c.data.sets, c.data.root, c.data.image = ("mine",), str(folder), ()
+    c.network.widths, c.epochs, c.batch = (4, 4, 4, 8, 8), 3, 16
+    run.run_all({folder / "alone": c}, quiet=True)
+    # One that runs still: its last task is not learned, and a line is being written.
+    running = folder / "running" / "seed7"
+    shutil.copytree(folder / "hat" / "seed0", running)
+    text = (running / "config.json").read_text()
+    (running / "config.json").write_text(text.replace('"seed": 0', '"seed": 7'))
+    (running / "done").unlink()
+    acc = np.load(running / "accuracy.npy")
+    acc[2] = 0
+    np.save(running / "accuracy.npy", acc)
+    with open(running / "metrics.jsonl", "a") as file:
+        file.write('{"task": 2, "epo')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(runs):
+    """The report of all runs, its tables, notes and what is missing."""
+    records, notes = read.read_all([runs])
+    return runs / "out", *write.write(records, runs / "out", notes)
+
+
+def test_metrics():
+    acc = np.array([[0.9, 0, 0], [0.7, 0.8, 0], [0.6, 0.9, 0.5]])
+    other = np.diag([0.8, 0.7, 0.6])
+    assert metrics.forward_transfer(acc, other) == pytest.approx((0.1 - 0.1) / 2)
+    assert metrics.intransigence(acc, other) == pytest.approx((-0.1 - 0.1 + 0.1) / 3)
+    after = metrics.after_every_task(metrics.backward_transfer, acc)
+    np.testing.assert_allclose(after, [0, -0.2, (-0.3 + 0.1) / 2])
+    # Student's t for three seeds: 4.303 standard errors.
+    low, high = metrics.interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    assert metrics.interval([1.0]) is None
+
+
+def test_numbers_and_tables(report, runs):
+    out, text, *_ = report
+    accs = {
+        a: [np.load(runs / a / f"seed{s}" / "accuracy.npy") for s in range(2)] for a in APPROACHES
+    }
+    mean, std = metrics.over_seeds([100 * metrics.average_accuracy(a) for a in accs["sgd"]])
+    row = next(line for line in text.splitlines() if line.startswith("| sgd |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == f"{mean:.1f} ± {std:.1f}" and cells[-1] == "2"
+    rho = metrics.over_seeds(
+        [
+            metrics.forgetting_ratio(a, r, j)[-1]
+            for a, r, j in zip(accs["sgd"], accs["random"], accs["joint"], strict=True)
+        ]
+    )[0]
+    with open(out / "over_seeds.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    (mine,) = [r for r in found if r["approach"] == "sgd" and r["tasks learned"] == "3"]
+    assert float(mine["rho"]) == pytest.approx(rho) and mine["seeds"] == "2"
+    assert float(mine["rho low"]) < rho < float(mine["rho high"])
+    with open(out / "after_every_task.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {r["approach"] for r in rows} >= set(APPROACHES)
+    latex = (out / "tables" / "digits.tex").read_text()
+    body = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert len({line.count("&") - line.count(r"\&") for line in body}) == 1
+    assert r"\toprule" in latex and "SGD-R" in latex
+
+
+def size(path: Path) -> tuple[int, int]:
+    return struct.unpack(">II", path.read_bytes()[16:24])
+
+
+def test_figures(report):
+    out = report[0]
+    names = {p.stem for p in (out / "figures").glob("*.png")}
+    for kind in ("fig3", "fig4", "fig5", "fig6", "fig7", "matrix", "accuracy"):
+        mine = [n for n in names if n.startswith(kind)]
+        assert mine, (kind, names)
+        for name in mine:
+            assert (out / "figures" / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
+            assert min(size(out / "figures" / f"{name}.png")) > 250
+
+
+class Page(HTMLParser):
+    """Which tags are open, what the page links to, and its text."""
+
+    VOID = ("meta", "img", "br", "hr", "link", "input")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.alts, self.text = [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.links += [v for k, v in attrs.items() if k in ("src", "href")]
+        self.alts += [attrs.get("alt")] if tag == "img" else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page(report):
+    out, *_, lacks = report
+    page = Page()
+    page.feed((out / "index.html").read_text())
+    assert not page.open and page.alts and all(page.alts)
+    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    assert "2 of 3 tasks" in page.text and "What is missing" in page.text
+    for lack in lacks:
+        assert all(command in page.text for command in lack.commands)
+    assert any("ewc" in command for lack in lacks for command in lack.commands)
+    # Two seeds have all that they are compared with; the one that runs still has not.
+    for lack in lacks:
+        for line in lack.commands:
+            assert "baseline.py:random" not in line or "--config.seed=7" in line
+
+
+def test_what_is_missing_is_named_with_its_command(runs, tmp_path):
+    records, _ = read.read_all([runs / "hat", runs / "sgd"])
+    _, _, lacks = write.write(records, tmp_path / "out")
+    commands = [command for lack in lacks for command in lack.commands]
+    made = [c for c in commands if "baseline.py:joint,digits" in c]
+    assert made and "--config.epochs=2" in made[0] and "--config.seeds=2" in made[0]
+    assert any("rho" in lack.what for lack in lacks) and any("Fig. 4" in k.what for k in lacks)
+
+
+def test_a_reference_is_of_the_same_tasks(runs):
+    records, _ = read.read_all([runs])
+    (hat,) = [r for r in records if r.where.parts[-2:] == ("hat", "seed1")]
+    joint = groups.reference(hat, "joint", records)
+    assert joint.config.seed == 1 and joint.approach == "joint"
+    other = hat._replace(names=("another",) * 3)
+    assert groups.reference(other, "joint", records) is None
+
+
+def test_a_forgotten_task_does_not_count(runs, tmp_path):
+    source = runs / "hat" / "seed0"
+    model = results.load(source)
+    (tmp_path / "less").mkdir()
+    key = jax.random.key(0)
+    forget.save(source, tmp_path / "less", forget.forget_task(model, 1, key), 1)
+    records, notes = read.read_all([tmp_path])
+    text, *_ = write.write(records, tmp_path / "out", notes)
+    row = next(line for line in text.splitlines() if line.startswith("| hat |"))
+    expected = np.load(source / "accuracy.npy")[2, [0, 2]].mean()
+    assert f"| {100 * expected:.1f} |" in row and not notes
+
+
+def command(folder: Path, *args: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "hatjax.report", *args],
+        cwd=folder, env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_command_and_runs_that_are_damaged(runs, tmp_path):
+    for name in ("hat", "sgd"):
+        shutil.copytree(runs / name, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "hat" / "seed0" / "accuracy.npy").write_bytes(b"\x93NUMPY\x01")
+    (tmp_path / "runs" / "sgd" / "seed1" / "metrics.jsonl").write_text("{}\n")
+    done = command(tmp_path, "runs", "--out=r")
+    assert done.returncode == 0, done.stderr
+    assert "note: runs/hat/seed0/accuracy.npy is damaged" in done.stderr
+    assert "metrics.jsonl is damaged in line 1" in done.stderr and "Traceback" not in done.stderr
+    assert re.search(r"\| hat \|.*\| 1 \|", done.stdout) and "report in r/index.html" in done.stdout
+    # A report is replaced, anything else is not.
+    assert command(tmp_path, "runs", "--out=r").returncode == 0
+    refused = command(tmp_path, "runs", "--out=runs")
+    assert refused.returncode == 2 and "holds other things than a report" in refused.stderr
+    assert (tmp_path / "runs" / "hat" / "seed1" / "done").exists()
+
+
+def test_bad_input(runs, tmp_path):
+    with pytest.raises(InputError, match="there is no folder .*nowhere"):
+        read.read_all([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="holds no run of hatjax"):
+        read.read_all([tmp_path])
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text('{"a": 1}')
+    with pytest.raises(InputError, match="is not that of a run of hatjax"):
+        read.read_all([tmp_path])
+    done = command(tmp_path)
+    assert done.returncode == 2 and "which runs?" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_lines_and_groups(runs):
+    records, _ = read.read_all([runs])
+    found, twice = groups.groups(records)
+    assert [g.experiment for g in found] == ["digits", "compression"] and not twice
+    labels = [line.label for line in found[0].lines]
+    assert "hat" in labels and "hat (c=2, s_max=50)" in labels
+    values = numbers.all_values(records)
+    text = tables.markdown(found, values)
+    assert text.count("\n| hat") >= 5

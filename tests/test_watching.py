@@ -1,0 +1,93 @@
+"""What a run tells while it goes on: TensorBoard's events, and warnings of scarce capacity."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hatjax import tensorboard
+from hatjax.errors import InputError
+
+TINY = ["--config.network.widths=(8,6)", "--config.tasks.count=3", "--config.epochs=2"]
+
+
+def command(folder: Path, *args: str, **more: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")} | more
+    return subprocess.run(
+        [sys.executable, "-m", "hatjax.main", *args, *TINY],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def events(where: Path) -> dict[str, list[tuple[int, object]]]:
+    """Tag -> (step, a number or the histogram) of the only event file in WORKDIR/tensorboard."""
+    from tensorboardX.proto import event_pb2
+
+    (path,) = (where / "tensorboard").iterdir()
+    data, found = path.read_bytes(), {}
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        for v in event.summary.value:
+            histogram = v.HasField("histo")
+            found.setdefault(v.tag, []).append(
+                (event.step, v.histo if histogram else v.simple_value)
+            )
+        data = data[16 + length :]
+    return found
+
+
+def test_events_of_a_run(tmp_path):
+    done = command(tmp_path, "--tensorboard", "--workdir=w", "--config.approach.c=0.0")
+    assert done.returncode == 0, done.stderr
+    found = events(tmp_path / "w")
+    for tag in ("loss/train", "loss/valid", "accuracy/train", "accuracy/valid", "schedule/lr",
+                "capacity/weights_kept_by_the_task", "capacity/units_used_fc2"):  # fmt: skip
+        assert [step for step, _ in found[tag]] == [1, 2, 3, 4, 5, 6], tag
+    assert [v for _, v in found["schedule/task"]] == [1, 1, 2, 2, 3, 3]
+    acc = np.load(tmp_path / "w" / "accuracy.npy")
+    (first,) = [tag for tag in found if tag.startswith("test_accuracy/digits_permuted")][:1]
+    got = [v for _, v in found[first]]
+    np.testing.assert_allclose(got, acc[:, 0], rtol=1e-6)
+    np.testing.assert_allclose([v for _, v in found["test_accuracy/average"]][-1], acc[2].mean())
+    for tag, units in (("gates/fc1", 8), ("gates_so_far/fc2", 6)):
+        assert [step for step, _ in found[tag]] == [1, 2, 3]
+        assert all(h.num == units and 0 <= h.min <= h.max <= 1 for _, h in found[tag])
+    # A run that begins anew begins its events anew; without the flag there are none.
+    again = command(tmp_path, "--workdir=w", "--overwrite")
+    assert again.returncode == 0 and not (tmp_path / "w" / "tensorboard").exists()
+
+
+def test_events_of_replicas_without_gates(tmp_path):
+    sgd = f"--config={Path(__file__).parents[1]}/configs/baseline.py:sgd,digits"
+    done = command(tmp_path, sgd, "--tensorboard", "--config.seeds=2", "--workdir=w")
+    assert done.returncode == 0, done.stderr
+    for seed in range(2):
+        found = events(tmp_path / "w" / f"seed{seed}")
+        assert len(found["loss/train"]) == 6 and not [t for t in found if t.startswith("gates")]
+
+
+def test_without_tensorboardx(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'hatjax\[tensorboard\]'"):
+        tensorboard.check()
+
+
+def test_scarce_capacity_is_told(tmp_path):
+    greedy = ["--config.approach.c=0.0", "--config.approach.gate_init=uniform"]
+    done = command(tmp_path, *greedy, "--workdir=one")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("warning")]
+    assert len(lines) == 2 and "before task 2/3 (fc1 0.0%, fc2 0.0%)" in lines[0]
+    assert "--config.network.widths" in lines[0] and "--config.approach.c" in lines[0]
+    many = command(tmp_path, "--config.grid=approach.c=0,1000", "--config.seeds=2",
+                   greedy[1], "--workdir=many", "--config.lr=0.5")  # fmt: skip
+    assert many.returncode == 0, many.stderr
+    assert "before task 2/3 in 2 of 4 runs" in many.stdout
+    dear = command(tmp_path, "--config.approach.c=1000", "--workdir=dear", "--config.lr=0.5")
+    assert dear.returncode == 0 and "warning" not in dear.stdout
