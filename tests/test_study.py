@@ -23,11 +23,17 @@ def get_config():
     return plans.study(
         "tiny",
         {
-            "digits": quick | mlp | {"tasks": {"count": 2}, "data": {"examples": 60}},
+            "digits": quick | mlp | {
+                "tasks": {"count": 2}, "data": {"examples": 60},
+                "grid": {"hat": "approach.c=0.1,0.75"},  # 0.75 is the usual: run once
+            },
             "mnist2": quick | mlp,
             "pmnist": quick | mlp | {"tasks": {"count": 2}},
             "cifar": quick | alexnet | {"tasks": {"count": 2}},
             "mixture": quick | alexnet,
+            "compression-mnist": quick | alexnet | {
+                "approaches": ("hat",), "data": {"sets": ("mnist",), "image": (12, 12, 3)},
+            },
         },
     )
 """
@@ -67,11 +73,21 @@ def test_all_approaches_on_all_experiments(folder):
         if experiment != "compression":
             rows = text.split(f"**{experiment}**")[1].split("**")[0]
             assert all(f"| {approach} |" in rows for approach in config.APPROACHES)
-    assert len(list((folder / "all").glob("*/done"))) == 13 * 5
+    assert len(list((folder / "all").glob("*/done"))) == 13 * 5 + 2
+    assert (folder / "all" / "digits-hat-seed0-c=0.1" / "done").exists()
+    # It ends with the report.
+    report = folder / "all" / "report"
+    page = (report / "index.html").read_text()
+    assert "67 runs, 67 finished" in page and (report / "tables.md").read_text() == text
+    names = {path.stem for path in (report / "figures").glob("*.pdf")}
+    assert len([name for name in names if name.startswith("matrix-")]) == 13 * 5 + 1
+    kinds = {"fig3-rho-cifar", "fig4-hyperparameters-digits", "fig5-capacity-mixture-hat"}
+    assert kinds | {"fig6-reuse-pmnist-hat", "fig7-compression"} <= names
+    assert "forward transfer" in text and "rho≤10" in text
     # Nothing is run twice; what is missing is.
     (folder / "all" / "digits-sgd-seed0" / "done").unlink()
     again = command(folder, "tiny.py", "--workdir=all")
-    assert again.returncode == 0 and again.stdout.count("finished before") == 64
+    assert again.returncode == 0 and again.stdout.count("finished before") == 66
     assert again.stdout.count("results in") == 1
 
 
@@ -91,12 +107,14 @@ def test_a_failed_run_does_not_stop_the_others(folder):
     assert re.search("mnist2-sgd-seed0: .*'nothing'", done.stdout)
     assert "Traceback" not in done.stdout + done.stderr
     rows = (folder / "some" / "study.md").read_text()
+    page = (folder / "some" / "report" / "index.html").read_text()
+    assert "mnist2-sgd-seed0 failed: " in page and "6 runs, 3 finished" in page
     assert not (folder / "some" / "mnist2-sgd-seed0").exists()
     # The same workdirs under another configuration: refused, and not taken for this study's.
     other = command(folder, *args, "--config.experiments.digits.epochs=2")
     assert other.returncode == 1 and "6 of 6 runs failed" in other.stdout
-    assert "| joint |  |  |  | 0 |" in (folder / "some" / "study.md").read_text()
-    assert "| joint | " in rows and "| +0.00 | 1 |" in rows and "| sgd |  |  |  | 0 |" in rows
+    assert "| joint |  | 0 |" in (folder / "some" / "study.md").read_text()
+    assert "| joint | " in rows and "| +0.00 | 1 |" in rows and "| sgd |  | 0 |" in rows
 
 
 @pytest.mark.parametrize(
@@ -109,6 +127,9 @@ def test_a_failed_run_does_not_stop_the_others(folder):
         (["--config.experiments={'pmnist': {'epoch': 3}}"], "Did you mean 'epochs'"),
         (["--config.experiments={'pmnist': {'epochs': 0}}"], "config.epochs = 0: expected"),
         (["--config.experiments={'pmnist': {'epochs': 'x'}}"], "config.experiments.pmnist"),
+        (["--config.experiments={'pmnist': {'grid': {'sdg': 'lr=1'}}}"], "pmnist.grid: expected"),
+        (["--config.experiments={'pmnist': {'grid': {'hat': 'c=1'}}}"], "field of config.grid 'c'"),
+        (["--config.scale=tiny"], "unknown config.scale 'tiny'. Known: paper, small"),
         (["--config.experiments={'pmnist': {'data': 3}}"], "field of experiment 'pmnist' 'data'"),
     ],
 )

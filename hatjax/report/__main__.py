@@ -6,6 +6,7 @@
 What needs runs that are not there is left out of the report; it names the commands that make them.
 """
 
+import logging
 from pathlib import Path
 
 from absl import app, flags
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> None:
     # Here, since importing JAX and matplotlib takes seconds and --help does not.
     from hatjax.report import read, write
 
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of backends that are not there
     if len(argv) == 1:
         cli.fail("which runs? python -m hatjax.report RUN..., workdirs or folders of them")
     try:
