@@ -74,10 +74,10 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
     for experiment, own in study.experiments.items():
         grids = own.get("grid", ConfigDict())
         approaches = own.get("approaches", study.approaches)
-        if not isinstance(grids, ConfigDict) or not set(grids) <= set(approaches):
+        if not isinstance(grids, ConfigDict) or not set(grids) <= set(configs.APPROACHES):
             raise InputError(
-                f"config.experiments.{experiment}.grid: expected approaches of this experiment "
-                f"({', '.join(approaches)}) with a grid each, as in {{'hat': 'approach.c=0.1,1'}}"
+                f"config.experiments.{experiment}.grid: expected a grid for each of some "
+                "approaches, as in {'hat': 'approach.c=0.1,1'}"
             )
         for approach in approaches:
             for seed in study.seeds:

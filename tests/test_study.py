@@ -81,9 +81,10 @@ def test_all_approaches_on_all_experiments(folder):
     assert "67 runs, 67 finished" in page and (report / "tables.md").read_text() == text
     names = {path.stem for path in (report / "figures").glob("*.pdf")}
     assert len([name for name in names if name.startswith("matrix-")]) == 13 * 5 + 1
-    kinds = {"fig3-rho-cifar", "fig4-hyperparameters-digits", "fig5-capacity-mixture-hat"}
+    kinds = {"fig3-rho-digits", "fig4-hyperparameters-digits", "fig5-capacity-mixture-hat"}
     assert kinds | {"fig6-reuse-pmnist-hat", "fig7-compression"} <= names
-    assert "forward transfer" in text and "rho≤10" in text
+    assert "forward transfer" in text and "rho≤2" in text
+    assert "cifar: rho, since joint training only guesses" in page
     # Nothing is run twice; what is missing is.
     (folder / "all" / "digits-sgd-seed0" / "done").unlink()
     again = command(folder, "tiny.py", "--workdir=all")
@@ -127,7 +128,10 @@ def test_a_failed_run_does_not_stop_the_others(folder):
         (["--config.experiments={'pmnist': {'epoch': 3}}"], "Did you mean 'epochs'"),
         (["--config.experiments={'pmnist': {'epochs': 0}}"], "config.epochs = 0: expected"),
         (["--config.experiments={'pmnist': {'epochs': 'x'}}"], "config.experiments.pmnist"),
-        (["--config.experiments={'pmnist': {'grid': {'sdg': 'lr=1'}}}"], "pmnist.grid: expected"),
+        (
+            ["--config.experiments={'pmnist': {'grid': {'sdg': 'lr=1'}}}"],
+            "pmnist.grid: expected a grid",
+        ),
         (["--config.experiments={'pmnist': {'grid': {'hat': 'c=1'}}}"], "field of config.grid 'c'"),
         (["--config.scale=tiny"], "unknown config.scale 'tiny'. Known: paper, small"),
         (["--config.experiments={'pmnist': {'data': 3}}"], "field of experiment 'pmnist' 'data'"),

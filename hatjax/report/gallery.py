@@ -42,8 +42,9 @@ def draw(groups: Sequence[Group], found: Values, where: Path) -> tuple[list[Pict
             while name in taken:
                 name += "-again"
             taken.add(name)
-            figure.savefig(where / f"{name}.pdf", metadata={"CreationDate": None})
             figure.savefig(where / f"{name}.png")
+            figure.set_layout_engine("none")  # it is laid out now; that takes a while
+            figure.savefig(where / f"{name}.pdf", metadata={"CreationDate": None})
             pictures.append(picture._replace(name=name))
     return pictures, notes
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from hatjax import cli
 from hatjax import config as configs
 from hatjax.report.groups import Group, reference, usual
 from hatjax.report.names import slug
-from hatjax.report.numbers import METRICS, tasks
+from hatjax.report.numbers import METRICS, Values, tasks
 from hatjax.report.read import Record, shortest
 
 REFERENCES = tuple(dict.fromkeys(a for m in METRICS.values() for a in m.needs))
@@ -66,10 +68,21 @@ def ranges(seeds: Iterable[int]) -> list[list[int]]:
     return [[seed for _, seed in run] for _, run in each]
 
 
-def missing(groups: Sequence[Group], drawn: Iterable[str]) -> list[Missing]:
+def missing(groups: Sequence[Group], found: Values, drawn: Iterable[str]) -> list[Missing]:
     """Everything that the runs of `groups` do not give; `drawn` are the kinds of figures there."""
-    found = [m for group in groups for m in of_group(group, groups)]
-    return found + of_figures(groups, set(drawn))
+    lacks = [m for group in groups for m in [*of_group(group, groups), *undefined(group, found)]]
+    return lacks + of_figures(groups, set(drawn))
+
+
+def undefined(group: Group, found: Values) -> list[Missing]:
+    """rho, where the runs that it needs are there but joint training learned nothing."""
+    curves = [found[r.where].get("rho", ()) for r in group.records]
+    if not any(map(len, curves)) or any(np.isfinite(curve).any() for curve in curves):
+        return []
+    return [Missing(
+        f"{group.name}: rho, since joint training only guesses there (eq. 6 divides by what it is "
+        "better than guessing): train longer, or on more images"
+    )]  # fmt: skip
 
 
 def of_group(group: Group, groups: Sequence[Group]) -> list[Missing]:

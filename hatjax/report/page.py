@@ -120,8 +120,8 @@ def of_group(
     matrices = [p for p in pictures if p.kind == "matrix"]
     if matrices:
         body.append(
-            f"<details{' open' if len(matrices) <= 6 else ''}><summary>Accuracy matrices of "
-            f"{len(matrices)} runs</summary>"
+            f"<details{' open' if len(matrices) <= 6 else ''}><summary>Accuracy matrix of each "
+            f"run ({len(matrices)})</summary>"
         )
         body += [*figures(matrices, where), "</details>"]
     return body

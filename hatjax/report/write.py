@@ -51,7 +51,7 @@ def write(
         (part / folder).mkdir(parents=True)
     pictures, undrawn = gallery.draw(groups, found, part / "figures")
     notes = [*notes, *twice, *undrawn]
-    lacks = missing(groups, {p.kind for p in pictures})
+    lacks = missing(groups, found, {p.kind for p in pictures})
     text = tables.markdown(groups, found)
     write_text(part / "tables.md", text)
     for group in groups:
