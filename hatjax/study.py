@@ -84,10 +84,11 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
 
 def main(argv: list[str]) -> None:
     """Plan, run and compare what the flags say."""
+    for chatty in ("jax", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     from hatjax import results
     from hatjax.report import write
 
-    logging.getLogger("jax").setLevel(logging.WARNING)
     study = CONFIG.value
     try:
         where = Path(WORKDIR.value or Path("results") / study.name)

@@ -11,6 +11,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_collection_modifyitems(config, items):
+    # The longest first, so that both processes have work until the end.
+    items.sort(key=lambda item: "test_study" not in item.nodeid)
     for item in items:
         if item.get_closest_marker("data") and not os.environ.get("HATJAX_DATA"):
             item.add_marker(pytest.mark.skip(reason="HATJAX_DATA names no folder of image sets"))

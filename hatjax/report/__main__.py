@@ -6,6 +6,7 @@
 What needs runs that are not there is left out of the report; it names the commands that make them.
 """
 
+import logging
 from pathlib import Path
 
 from absl import app, flags
@@ -18,11 +19,13 @@ OUT = flags.DEFINE_string("out", "report", "Folder for the report; one that is t
 
 def main(argv: list[str]) -> None:
     """Read, compare and draw the runs that the arguments name."""
+    for chatty in ("jax", "matplotlib"):  # of backends that are not there, and of its fonts
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if len(argv) == 1:
+        cli.fail("which runs? python -m hatjax.report RUN..., workdirs or folders of them")
     # Here, since importing JAX and matplotlib takes seconds and --help does not.
     from hatjax.report import read, write
 
-    if len(argv) == 1:
-        cli.fail("which runs? python -m hatjax.report RUN..., workdirs or folders of them")
     try:
         where = Path(OUT.value)
         write.check(where)

@@ -30,7 +30,7 @@ METRICS = {
         "%", 100, "{:.1f}", (), partial(metrics.after_every_task, metrics.average_accuracy), 1
     ),
     "forgetting": Metric(
-        "%", 100, "{:.1f}", (), partial(metrics.after_every_task, metrics.forgetting)
+        "%", 100, "{:z.1f}", (), partial(metrics.after_every_task, metrics.forgetting)
     ),
     "backward transfer": Metric(
         "%", 100, "{:+z.1f}", (), partial(metrics.after_every_task, metrics.backward_transfer)
