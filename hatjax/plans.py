@@ -44,9 +44,9 @@ def study(
 
     `experiments` gives for each name what is otherwise than usual: {"epochs": 3, "data":
     {"examples": 4000}}. A name is that of an experiment, or EXPERIMENT-ANYTHING for a variant.
-    Besides fields it may give "approaches", for this experiment alone, and "grid", what an approach
-    runs with besides its usual numbers: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}. `scale`
-    is one of SCALES; `same` as in config.make.
+    Besides fields it may give "approaches", which of the study's it takes, and "grid", what an
+    approach runs with besides its usual numbers: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}.
+    `scale` is one of SCALES; `same` as in config.make.
     """
     return ConfigDict(
         dict(
@@ -73,13 +73,15 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
     planned = {}
     for experiment, own in study.experiments.items():
         grids = own.get("grid", ConfigDict())
-        approaches = own.get("approaches", study.approaches)
+        some = own.get("approaches", study.approaches)
+        if strange := set(some) - set(configs.APPROACHES):
+            raise unknown("approach", min(strange), configs.APPROACHES)
         if not isinstance(grids, ConfigDict) or not set(grids) <= set(configs.APPROACHES):
             raise InputError(
                 f"config.experiments.{experiment}.grid: expected a grid for each of some "
                 "approaches, as in {'hat': 'approach.c=0.1,1'}"
             )
-        for approach in approaches:
+        for approach in [a for a in study.approaches if a in some]:
             for seed in study.seeds:
                 c = of_study(study, experiment, approach, seed)
                 planned[f"{experiment}-{approach}-seed{seed}"] = c

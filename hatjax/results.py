@@ -112,7 +112,7 @@ def read_config(where: Path) -> ConfigDict:
         raise InputError(
             f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}): remove {where} and run again") from error
 
 

@@ -228,6 +228,13 @@ def test_bad_input(runs, tmp_path):
     (tmp_path / "foreign" / "config.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match="is not that of a run of hatjax"):
         read.read_all([tmp_path])
+    text = (runs / "hat" / "seed0" / "config.json").read_text()
+    (tmp_path / "foreign" / "config.json").write_text(text.replace('"digits",', "3,", 1))
+    with pytest.raises(InputError, match="it has no experiment"):
+        read.read_all([tmp_path])
+    (tmp_path / "foreign" / "config.json").write_text("[1, 2]")
+    with pytest.raises(InputError, match="config.json is damaged"):
+        read.read_all([tmp_path])
     done = command(tmp_path)
     assert done.returncode == 2 and "which runs?" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -85,7 +85,9 @@ def read(where: Path) -> Record:
     """The run in a workdir, without its epochs; InputError if a file of it is damaged."""
     config = results.read_config(where)
     needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
-    if absent := [path for path in needed if path not in configs.fields(config)]:
+    fields = configs.fields(config)
+    kinds = {"seed": int, "data.sets": tuple}
+    if absent := [k for k in needed if not isinstance(fields.get(k), kinds.get(k, str))]:
         raise InputError(
             f"{where / 'config.json'} is not that of a run of hatjax (it has no {absent[0]}): "
             "leave the folder out"
