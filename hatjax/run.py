@@ -181,9 +181,10 @@ def together(
         progress.Reporter(names, config.epochs, count, quiet) as report,
         contextlib.ExitStack() as stack,
     ):
-        boards = {r: tensorboard.Board(places[r]) for r in (kept() if board else ())}
-        for each in boards.values():
-            stack.callback(each.close)
+        boards: dict[int, tensorboard.Board] = {}
+        for r in kept() if board else ():
+            boards[r] = tensorboard.Board(places[r])
+            stack.callback(boards[r].close)
         for t in range(total):
             began, now = time.monotonic(), turn(t)
             data, valid = put(t, "train", approach.union), put(t, "valid", approach.union)

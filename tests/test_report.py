@@ -17,7 +17,7 @@ import pytest
 from hatjax import config, forget, metrics, plans, results, run
 from hatjax.data import Raw, npz
 from hatjax.errors import InputError
-from hatjax.report import groups, numbers, read, tables, write
+from hatjax.report import gallery, groups, numbers, read, tables, write
 
 APPROACHES = ("hat", "random", "joint", "sgd_restart", "sgd")
 
@@ -122,6 +122,16 @@ def test_figures(report):
         for name in mine:
             assert (out / "figures" / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
             assert min(size(out / "figures" / f"{name}.png")) > 250
+
+
+def test_axes_have_titles_and_something_on_them(runs):
+    found, _ = groups.groups(read.read_all([runs / "hat", runs / "random", runs / "joint"])[0])
+    every = list(gallery.every(found, numbers.all_values(found[0].records), []))
+    assert {"fig3", "fig5", "fig6", "matrix", "accuracy"} <= {picture.kind for picture, _ in every}
+    for picture, figure in every:
+        ax = figure.axes[0]
+        assert ax.get_xlabel() and ax.get_ylabel() and picture.caption, picture.name
+        assert ax.images or any(len(line.get_xdata()) > 1 for line in ax.lines), picture.name
 
 
 class Page(HTMLParser):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import tensorboard
+from hatjax import config, run, tensorboard
 from hatjax.errors import InputError
 
 TINY = ["--config.network.widths=(8,6)", "--config.tasks.count=3", "--config.epochs=2"]
@@ -75,7 +75,8 @@ def test_without_tensorboardx(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'hatjax\[tensorboard\]'"):
-        tensorboard.check()
+        run.run(config.make("digits", "hat"), tmp_path / "w", board=True)
+    assert not (tmp_path / "w").exists()
 
 
 def test_scarce_capacity_is_told(tmp_path):
