@@ -35,10 +35,8 @@ def heat(
     ax.grid(False)
     ax.set(ylabel=axes[0], xlabel=axes[1])
     for axis, names in ((ax.yaxis, rows), (ax.xaxis, columns)):
-        axis.set_major_locator(MaxNLocator(min(len(names), 13), integer=True))
-        axis.set_major_formatter(
-            lambda at, _, names=names: names[int(at)] if 0 <= at < len(names) else ""
-        )
+        step = -(-len(names) // WRITTEN)
+        axis.set_ticks(range(0, len(names), step), names[::step])
     if max(r, c) <= WRITTEN:
         for i, j in zip(*np.nonzero(np.isfinite(matrix)), strict=True):
             dark = matrix[i, j] < low + 0.55 * (high - low)

@@ -21,7 +21,8 @@ h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 nav a { margin-right: 1rem; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .6rem; text-align: right; vertical-align: bottom; }
+td { white-space: nowrap; }
 th:first-child, td:first-child, .left td { text-align: left; }
 thead th { border-bottom: 2px solid; } tbody tr:nth-child(even) { background: #8881; }
 .figures { display: grid; gap: 1.5rem;
