@@ -146,8 +146,10 @@ def groups(
         (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
     if len(places) > most and replicas.writes():
         print(f"{len(places)} runs, {most} at once")
-    begun = [checkpoints.group(where) if replicas.writes() else [] for where in places]
-    mark = replicas.agreed([begun.index(names) if names else -1 for names in begun])
+    begun = [checkpoints.group(where) for where in places if replicas.writes()]
+    mark = replicas.agreed(
+        [next((i for i, g in enumerate(begun) if where.name in g), -1) for where in places]
+    )
     chunks = []
     for number in sorted(set(mark), key=mark.index):
         own = [where for where, m in zip(places, mark, strict=True) if m == number]
