@@ -7,7 +7,7 @@ import numpy as np
 
 from hatjax.data import folder, npz, sources
 from hatjax.data.raw import Raw
-from hatjax.errors import unknown
+from hatjax.errors import InputError, unknown
 
 __all__ = ["Raw", "at_hand", "load", "moments", "root"]
 
@@ -30,12 +30,22 @@ MOMENTS = {
 def root(given: str) -> Path:
     """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder."""
     chosen = given or os.environ.get("HATJAX_DATA")
-    return Path(chosen).expanduser() if chosen else cache() / "data"
+    return _expanded(chosen) if chosen else cache() / "data"
 
 
 def cache() -> Path:
     """hatjax's folder in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatjax"
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hatjax"
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: there is no such home folder: give --config.data.root=DIR or $HATJAX_DATA, "
+            "and $XDG_CACHE_HOME"
+        ) from error
 
 
 def load(name: str, where: Path) -> Raw:
@@ -47,6 +57,16 @@ def load(name: str, where: Path) -> Raw:
 
     Raises InputError if it is in none of them, or cannot be used.
     """
+    try:
+        return _load(name, where)
+    except OSError as error:
+        raise InputError(
+            f"image set {name!r} cannot be read from {where} ({error}): give the data root by "
+            "--config.data.root=DIR or $HATJAX_DATA"
+        ) from error
+
+
+def _load(name: str, where: Path) -> Raw:
     if (where / f"{name}.npz").exists():
         return npz.read(where / f"{name}.npz")
     if (where / name / "train").is_dir():
@@ -65,7 +85,7 @@ def found(where: Path) -> list[str]:
     if not where.is_dir():
         return []
     files = [p.stem for p in where.glob("*.npz")]
-    return files + [p.name for p in where.iterdir() if (p / "train").is_dir()]
+    return files + [p.parent.name for p in where.glob("*/train") if p.is_dir()]
 
 
 def at_hand(name: str, where: Path) -> bool:
