@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import urllib.error
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def offline(monkeypatch):
     """No test reaches for the network, whatever it does wrong."""
 
     def refuse(*args, **kwargs):
-        raise OSError("no network in tests")
+        raise urllib.error.URLError("no network in tests")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
 
