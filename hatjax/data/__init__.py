@@ -97,16 +97,18 @@ def at_hand(name: str, where: Path) -> bool:
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation "c" of the channels of images "n h w c", in their units.
 
-    The published constants where there are some, else those of `x`. A channel that is constant is
-    divided by 1.
+    The published constants where there are some, else those of `x`. A channel that is constant has
+    the deviation 1.
     """
     published = MOMENTS.get((name, x.shape[1]))
     if published and len(published[0]) in (1, x.shape[3]):
         mean, std = (np.full(x.shape[3], 255 * np.asarray(m, np.float32)) for m in published)
         return mean, std
-    if x.dtype != np.uint8:
+    if x.dtype != np.uint8 or x.shape[1:3] == (1, 1):
         mean, std = x.mean((0, 1, 2), dtype=float), x.std((0, 1, 2), dtype=float)
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+        # Rounding lets constant numbers deviate; float32 has none much below 1e-38.
+        varies = (x.min((0, 1, 2)) < x.max((0, 1, 2))) & (std > 1e-30)
+        return mean.astype(np.float32), np.where(varies, std, 1).astype(np.float32)
     counts = np.stack([np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(x, -1, 0)])
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total
