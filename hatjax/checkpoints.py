@@ -145,17 +145,6 @@ def group(where: Path) -> list[str]:
     return [] if at is None else about(where, at).group
 
 
-def check(where: Path, at: Position, data: dict[str, str]) -> None:
-    """Raise InputError if a checkpoint was made with other tasks than those of `data`."""
-    old = about(where, at).data
-    changed = [name for name in data if old.get(name) != data[name]]
-    if changed or len(old) != len(data):
-        raise InputError(
-            f"the images of {', '.join(changed[:3]) or 'the tasks'} are others than those that "
-            f"the run in {where} began with: bring them back, or begin anew with --overwrite"
-        )
-
-
 def load(where: Path, at: Position, shapes: Tree) -> Saved:
     """What a whole checkpoint holds; `shapes` are those of its tree.
 

@@ -222,9 +222,14 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     return c
 
 
-def of_arrays(count: int, approach: str) -> ConfigDict:
-    """The configuration of so many tasks that are given as arrays (hatjax.fit)."""
+def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
+    """The configuration of so many tasks that are given as arrays (hatjax.fit).
+
+    `network` other than the MLP has its own widths and dropout where they are known.
+    """
     c = make("digits", approach)
+    if network == "alexnet":
+        c.network = ConfigDict(_ALEXNET | NETWORKS.get(approach, {}))
     c.experiment = "arrays"
     c.data.sets = ("arrays",)
     c.tasks.kind, c.tasks.count, c.tasks.shuffle = "given", count, False

@@ -85,7 +85,8 @@ def locate(group: Group) -> tuple[Position | None, dict[int, str], list[str]]:
     if at is None:
         return None, {}, notes and [*notes, "no whole checkpoint is left: beginning anew"]
     for r in going:
-        checkpoints.check(group.places[r], at, group.fingerprints(r))
+        where = group.places[r]
+        results.same_tasks(where, checkpoints.about(where, at).data, group.fingerprints(r))
     old, now = checkpoints.about(group.places[going[0]], at).versions, checkpoints.versions()
     notes += [
         f"the checkpoint was made with {k} {old.get(k)}, this is {now[k]}: the last digits of the "

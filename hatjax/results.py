@@ -34,7 +34,10 @@ from ml_collections import ConfigDict
 
 from hatjax import approaches, networks, train
 from hatjax import config as configs
+from hatjax.data.npz import BROKEN
+from hatjax.data.raw import numbers
 from hatjax.errors import InputError, Unwritable
+from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Approach, Array, Network, Task, Tree
 
 LOCK = ".lock"
@@ -223,11 +226,11 @@ def write_array(path: Path, array: np.ndarray) -> None:
     os.replace(part, path)
 
 
-def write_tasks(where: Path, tasks: Sequence[Task], fingerprints: dict[str, str]) -> None:
-    """Save what prediction needs of the tasks, and their fingerprints by name."""
+def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
+    """Save what prediction needs of the tasks, and their `known` fingerprints by name."""
     arrays: dict[str, Any] = {
         "names": np.array([task.name for task in tasks]),
-        "fingerprints": np.array([fingerprints[task.name] for task in tasks]),
+        "fingerprints": np.array([known[task.name] for task in tasks]),
         "row": np.array([task.row for task in tasks]),
         "classes": np.array([task.classes for task in tasks]),
         "image": np.array(tasks[0].train.x.shape[1:]),
@@ -240,6 +243,29 @@ def write_tasks(where: Path, tasks: Sequence[Task], fingerprints: dict[str, str]
     part = where / ".tasks.part.npz"
     np.savez(part, **arrays)
     os.replace(part, where / "tasks.npz")
+
+
+def check_tasks(where: Path, tasks: Sequence[Task]) -> None:
+    """Raise InputError if the run in `where` was made with other tasks."""
+    try:
+        with np.load(where / "tasks.npz", allow_pickle=False) as file:
+            old = dict(zip(map(str, file["names"]), map(str, file["fingerprints"]), strict=True))
+    except BROKEN as error:
+        raise InputError(
+            f"{where / 'tasks.npz'} cannot be read ({error}): begin anew with --overwrite"
+        ) from error
+    same_tasks(where, old, fingerprints(tasks))
+
+
+def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
+    """Raise InputError, naming the tasks, if fingerprints of tasks by name differ."""
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if changed:
+        raise InputError(
+            f"the images or labels of {', '.join(changed[:3])} are not those of the run in "
+            f"{where}: bring them back, choose another workdir with --workdir=DIR, or begin anew "
+            "with --overwrite"
+        )
 
 
 def append(where: Path, row: dict) -> None:
@@ -335,13 +361,12 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
     Grey ones may be "n h w"; feature vectors, if it was trained on them, are "n d".
 
     The images are as in the data set (uint8, 0..255); normalisation and pixel order are applied
-    here. Raises InputError for a task or image shape that the model does not have.
+    here. Raises InputError for a task, image shape or dtype that the model does not have, and for
+    numbers that are not finite.
     """
-    if not 0 <= task < len(model.names):
-        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
+    row, hyper = model.rows[_place(model, task)], train.hyperparameters(model.config)
     pixels = None if model.pixels is None else model.pixels[task]
-    inputs = normalised(x, model.mean[task], model.std[task], pixels)
-    hyper, row = train.hyperparameters(model.config), model.rows[task]
+    inputs = normalised(x, model.image, model.mean[task], model.std[task], pixels)
     logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
     return logits[:, : model.network.classes[row]]
 
@@ -349,11 +374,18 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
 def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
     """The accuracy 0..1 of `task` (counted from 0) on raw images as for `predict`, labels "n".
 
-    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0.
+    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0, and
+    for labels that are not the task's.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    if not len(x) or y.shape != (len(x),):
+    x, y = numbers(x, "the images"), numbers(y, "the labels")
+    if not x.ndim or not len(x) or y.shape != x.shape[:1]:
         raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
+    classes = model.network.classes[model.rows[_place(model, task)]]
+    strange = (y < 0) | (y >= classes) | (y % 1 != 0)
+    if strange.any():
+        raise InputError(
+            f"the labels hold {y[strange][0]:g}: task {task} has the labels 0..{classes - 1}"
+        )
     size = model.config.eval_batch
     right = sum(
         int(np.sum(np.argmax(predict(model, x[i : i + size], task), -1) == y[i : i + size]))
@@ -362,17 +394,32 @@ def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
     return right / len(x)
 
 
+def _place(model: Model, task: int) -> int:
+    """The task's place in the sequence; InputError if the model does not have it."""
+    if not isinstance(task, (int, np.integer)) or not 0 <= task < len(model.names):
+        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
+    return int(task)
+
+
 def normalised(
-    x: np.ndarray, mean: np.ndarray, std: np.ndarray, pixels: np.ndarray | None
+    x: np.ndarray,
+    image: tuple[int, ...],
+    mean: np.ndarray,
+    std: np.ndarray,
+    pixels: np.ndarray | None,
 ) -> np.ndarray:
-    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order."""
-    x = np.asarray(x)
-    x = x.reshape(*x.shape, *[1] * (4 - x.ndim))
+    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order.
+
+    Images of one channel may be "n h w", and those of one pixel "n c": feature vectors. Raises
+    InputError for other shapes than `image` "h w c", and as data.raw.numbers.
+    """
+    x = numbers(x, "the images")
+    h, w, c = image
+    shapes = [image, *[(h, w)] * (c == 1), *[(c,)] * (h == w == 1)]
+    if x.shape[1:] not in shapes or not x.ndim:
+        expected = ", ".join(map(str, shapes[-1]))
+        raise InputError(f"the images are of shape {x.shape}: the model expects [n, {expected}]")
+    x = x.reshape(len(x), *image)
     if pixels is not None:
-        if x[0].size != len(pixels):
-            raise InputError(
-                f"images of shape {x.shape[1:]}: the model was trained on {len(pixels)} "
-                "numbers an image"
-            )
         x = x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
     return (x.astype(np.float32) - mean) / std

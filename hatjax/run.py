@@ -1,6 +1,8 @@
 """A whole experiment, top to bottom: learn the tasks in turn, evaluate, keep the results."""
 
 import contextlib
+import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -371,7 +373,21 @@ def recall(where: Path) -> str:
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder: the next start compiles nothing."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache() / "xla"))
+    """Keep compiled programs in the user's cache folder: the next start compiles nothing.
+
+    If it cannot be written, a warning says so, and they are not kept.
+    """
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        return
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    chosen = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        where = chosen or str(cache() / "xla")
+        if "://" not in where:  # else it is no folder of this machine
+            Path(where).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=where):
+                pass
+        jax.config.update("jax_compilation_cache_dir", where)
+    except (InputError, OSError) as error:
+        logging.warning("compiled programs are not kept, so every start compiles: %s", error)
+        jax.config.update("jax_enable_compilation_cache", False)

@@ -17,7 +17,7 @@ ONLY_IN = {
     "torchvision": {"data"},
     "torch": {"data", "benchmark"},
     "orbax": {"results"},
-    "filelock": {"results"},
+    "filelock": {"data", "results"},
     "matplotlib": {"report"},
     "tensorboardX": {"tensorboard"},
 }

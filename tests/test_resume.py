@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+import hatjax
 from hatjax import checkpoints, config, plans, results, run
 from hatjax.checkpoints import Position
 from hatjax.errors import InputError
@@ -238,7 +239,7 @@ def test_other_images(cut, tmp_path):
     before = sorted((tmp_path / "w").rglob("*"))
     x[3, 2, 2] += 1
     npz.write(tmp_path / "mine.npz", Raw(x, y, x[:20], y[:20]))
-    with pytest.raises(InputError, match="images of mine permuted 0.*--overwrite"):
+    with pytest.raises(InputError, match="images or labels of mine permuted 0.*--overwrite"):
         run.run(c, tmp_path / "w")
     assert sorted((tmp_path / "w").rglob("*")) == before
     # The same images in another place are the same.
@@ -281,6 +282,40 @@ def test_begun_together_goes_on_together(tmp_path, capsys, monkeypatch, saves, b
     for seed in range(3):
         same(tmp_path / "whole" / f"seed{seed}", tmp_path / "cut" / f"seed{seed}")
     assert (tmp_path / "cut" / "seed3" / "done").exists()
+
+
+def test_fit_goes_on_and_is_done_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = rng.normal(size=(60, 5)) + y[:, None]
+    sets = [(x, y, x[:12], y[:12]), (-x, y, -x[:12], y[:12])]
+    how = dict(epochs=3, batch=8, network={"widths": (8,)}, quiet=True)
+    whole = hatjax.fit(sets, workdir=tmp_path / "whole", **how)
+    save = checkpoints.save
+
+    def cut(place, at, *rest):
+        save(place, at, *rest)
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", cut)
+        with pytest.raises(Cut):
+            hatjax.fit(sets, workdir=tmp_path / "cut", **how)
+    others = [(x, 2 - y, x[:12], y[:12]), sets[1]]
+    with pytest.raises(InputError, match="labels of task 0 are not those"):
+        hatjax.fit(others, workdir=tmp_path / "cut", **how)
+    rest = hatjax.fit(sets, workdir=tmp_path / "cut", **how)
+    np.testing.assert_array_equal(whole.accuracy, rest.accuracy)
+    same(tmp_path / "whole", tmp_path / "cut")
+    # What is finished is not learned again, and not overwritten by others.
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "together", None)
+        np.testing.assert_array_equal(
+            hatjax.fit(sets, workdir=tmp_path / "cut", **how).accuracy, whole.accuracy
+        )
+    with pytest.raises(InputError, match="labels of task 0 are not those"):
+        hatjax.fit(others, workdir=tmp_path / "cut", **how)
+    hatjax.fit(others, workdir=tmp_path / "cut", overwrite=True, **how)
 
 
 def test_the_clock():
