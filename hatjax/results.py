@@ -294,9 +294,20 @@ def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: T
 
 def save_tree(path: Path, tree: Tree) -> None:
     """Save a pytree of arrays as the folder `path`."""
+    tree = jax.device_get(tree)  # arrays of a device are only read back where there are as many
+    room(path.parent, sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree)))
     with _checkpointer() as checkpointer:
-        # From the host: arrays of a device are only read back where there are as many devices.
-        checkpointer.save(path.absolute(), jax.device_get(tree))
+        checkpointer.save(path.absolute(), tree)
+
+
+def room(folder: Path, size: int) -> None:
+    """OSError if the disk has no room for so many bytes in a folder.
+
+    orbax would find out in several threads, which print a traceback each.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size + 2**16)
 
 
 def load_tree(path: Path, shapes: Tree) -> Tree:

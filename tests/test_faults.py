@@ -2,7 +2,7 @@
 
 import json
 import os
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -32,19 +32,19 @@ def lines(where: Path) -> list[dict]:
 @pytest.mark.parametrize("approach", ["sgd", "hat", "pathnet", "ewc"])
 def test_a_loss_that_is_not_a_number(tmp_path, approach):
     c = small(approach)
-    c.lr, c.approach.clip = 1e30, 1e38
+    c.lr, c.approach.clip = 1e38, 1e38
     with pytest.raises(Diverged) as told:
         run.run(c, tmp_path / "w")
     text = str(told.value)
-    assert "task 1, epoch 1, step " in text and "--config.lr (now 1e+30)" in text
-    assert "largest gradient of step" in text and "kernel (" in text or "bias (" in text
+    assert "task 1, epoch 1, step " in text and "--config.lr (now 1e+38)" in text
+    assert re.search(r"the largest gradient of step \d+ is that of (trunk|gates|head)/\S+ \(", text)
     assert "--config.on_nan=lower" in text
     assert (tmp_path / "w" / "diverged").read_text() == text
     assert not (tmp_path / "w" / "done").exists()
 
 
 def test_lower_goes_on_with_a_lower_rate(tmp_path, capsys):
-    c = small(lr=3e4, lr_factor=1e5, on_nan="lower", epochs=6)
+    c = small(lr=3e29, lr_factor=1e30, on_nan="lower", epochs=6)
     c.approach.clip = 1e38
     acc = run.run(c, tmp_path / "w")
     out = capsys.readouterr().out
@@ -136,31 +136,33 @@ def test_the_folder_vanishes(tmp_path, monkeypatch):
     assert not (tmp_path / "w").exists()
 
 
-def command(folder: Path, *args: object, **more) -> subprocess.CompletedProcess:
+def command(folder: Path, *args: object, most: int = -1) -> subprocess.CompletedProcess:
+    """`python -m hatjax.main ARGS`, whose files cannot grow beyond `most` bytes."""
+    code = (
+        f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, -1));"
+        "runpy.run_module('hatjax.main', run_name='__main__')"
+    )
     env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.run(
-        [sys.executable, "-m", "hatjax.main", *map(str, args)],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=120, **more,
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [2_000, 20_000, 60_000])
-def test_the_disk_is_full(tmp_path, size):
-    """No file can grow beyond `size` bytes: metrics, checkpoint or model fail in turn."""
+@pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
+def test_the_disk_is_full(tmp_path, most):
+    """Metrics, checkpoint or model fail in turn."""
     args = ["--workdir=w", "--config.network.widths=(90,90)", "--config.tasks.count=2"]
     args += ["--config.epochs=6", "--config.checkpoint.epochs=2"]
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    full = command(tmp_path, *args, preexec_fn=limit)
+    assert command(tmp_path, *args, "--workdir=whole").returncode == 0  # and compiled
+    full = command(tmp_path, *args, most=most)
     assert full.returncode == 1, full.stderr
     assert "Traceback" not in full.stderr
     assert "error: workdir w cannot be written (" in full.stderr.splitlines()[-1]
     assert "File too large" in full.stderr and "the same command goes on" in full.stderr
     # There is room again.
     assert command(tmp_path, *args).returncode == 0
-    assert command(tmp_path, *args, "--workdir=whole").returncode == 0
     for name in ("metrics.jsonl", "accuracy.npy"):
         assert (tmp_path / "w" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
