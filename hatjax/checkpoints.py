@@ -89,16 +89,19 @@ def save(where: Path, at: Position, saved: Saved, about: About) -> None:
     target = place(where, at)
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    results.save_tree(part / "state", saved.tree)
-    np.save(part / "accuracy.npy", saved.acc, allow_pickle=False)
-    np.save(part / "loss.npy", saved.loss, allow_pickle=False)
-    if (metrics := where / "metrics.jsonl").exists():
-        shutil.copyfile(metrics, part / metrics.name)
-    (part / "about.json").write_text(json.dumps(about._asdict(), indent=1))
-    (part / SUMS).write_text(sums(part))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
+    try:
+        part.mkdir(parents=True)
+        results.save_tree(part / "state", saved.tree)
+        np.save(part / "accuracy.npy", saved.acc, allow_pickle=False)
+        np.save(part / "loss.npy", saved.loss, allow_pickle=False)
+        if (metrics := where / "metrics.jsonl").exists():
+            shutil.copyfile(metrics, part / metrics.name)
+        (part / "about.json").write_text(json.dumps(about._asdict(), indent=1))
+        (part / SUMS).write_text(sums(part))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(part, target)
+    finally:  # half a checkpoint on a full disk is of no use
+        shutil.rmtree(part, ignore_errors=True)
     for old in positions(where)[KEPT:]:
         shutil.rmtree(place(where, old), ignore_errors=True)
 

@@ -198,9 +198,11 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
     return kept + max(used) + images
 
 
-def fitting(config: ConfigDict, approach: Approach, tasks: Sequence[Task], count: int) -> str:
-    """What to change where the memory does not hold `count` replicas, by the same estimate."""
-    free = SHARE * free_memory() * jax.device_count()
+def fitting(
+    config: ConfigDict, approach: Approach, tasks: Sequence[Task], count: int, free: float
+) -> str:
+    """What to change where `free` bytes a device do not hold `count` replicas, by this estimate."""
+    free *= SHARE * jax.device_count()
 
     def gigabytes(size: float) -> str:
         return f"{size / 2**30:.2g} GiB"

@@ -355,13 +355,14 @@ def advice(
     config: ConfigDict, approach: Approach, sequence: list[Task], count: int
 ) -> Iterator[None]:
     """Says what would fit where the memory does not hold `count` runs: raises InputError."""
+    free = replicas.free_memory()
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            f"out of memory: {replicas.fitting(config, approach, sequence, count)}"
+            f"out of memory: {replicas.fitting(config, approach, sequence, count, free)}"
         ) from error
 
 

@@ -179,12 +179,14 @@ def test_what_would_fit(monkeypatch):
     sequence, network = run.prepare(c)
     approach = run.approaches.make(c, network)
     one = replicas.bytes_of_one(c, approach, sequence)
-    monkeypatch.setattr(replicas, "free_memory", lambda: 3.5 * one / replicas.SHARE)
-    assert replicas.fitting(c, approach, sequence, 9).endswith("--config.at_once=3")
-    monkeypatch.setattr(replicas, "free_memory", lambda: 0.95 * one / replicas.SHARE)
-    assert "--config.batch=32 --config.eval_batch=256" in replicas.fitting(c, approach, sequence, 1)
-    monkeypatch.setattr(replicas, "free_memory", lambda: 0.01 * one / replicas.SHARE)
-    assert "a smaller network" in replicas.fitting(c, approach, sequence, 1)
+
+    def fitting(share: float, count: int) -> str:
+        return replicas.fitting(c, approach, sequence, count, share * one / replicas.SHARE)
+
+    assert fitting(3.5, 9).endswith("--config.at_once=3")
+    assert "--config.batch=32 --config.eval_batch=256" in fitting(0.95, 1)
+    assert "a smaller network" in fitting(0.01, 1)
+    monkeypatch.setattr(replicas, "free_memory", lambda: 0.01 * one)
     error = run.jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")
     with pytest.raises(InputError, match="out of memory: a run takes about"):
         with run.advice(c, approach, sequence, 1):

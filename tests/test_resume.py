@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,13 +43,12 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def start(tmp_path, cache):
     """Starts `python -m hatjax.main ARGS` in an empty folder."""
-    env = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONUNBUFFERED": "1"}
 
-    def call(*args, **more):
+    def call(*args, env=os.environ):
         return subprocess.Popen(
             [sys.executable, "-m", "hatjax.main", *map(str, args)],
-            cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            **more,
+            cwd=tmp_path, env=env | {"XDG_CACHE_HOME": str(cache), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     return call
@@ -135,6 +135,31 @@ def test_told_to_stop(start, tmp_path, number):
     status, _, err = ended(start(*args, "--workdir=cut", "--config.lr=0.1", "--config.batch=16"))
     assert status == 2 and "config.batch: 32, now 16; config.lr: 0.05, now 0.1" in err
     assert "--overwrite" in err
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_go_on(start, tmp_path):
+    """One of two hosts is told to stop: both do; what they save is the same as on one host."""
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    args = ["--config.network.widths=(20,20)", "--config.tasks.count=2", "--config.epochs=30"]
+    args += ["--config.lr_patience=30", "--config.seeds=3", "--distributed", "--processes=2"]
+
+    def both(where: str) -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        more = [*args, f"--workdir={where}", f"--coordinator=127.0.0.1:{port}"]
+        return [start(*more, f"--process={i}", env=env) for i in range(2)]
+
+    assert [ended(p)[0] for p in both("whole")] == [0, 0]
+    first, second = both("cut")
+    until(first, "task 2/2  epoch 2/")
+    second.send_signal(signal.SIGTERM)
+    assert [ended(p)[0] for p in (first, second)] == [75, 75]
+    hosts = [ended(p) for p in both("cut")]
+    assert [status for status, _, _ in hosts] == [0, 0], hosts
+    assert "going on after task 2, epoch " in hosts[0][1] and "going on" not in hosts[1][1]
+    all_the_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_second_process_is_refused(start, tmp_path):
