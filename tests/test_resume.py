@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import checkpoints, config, plans, results, run
+from hatjax import checkpoints, config, course, plans, results, run
 from hatjax.checkpoints import Position
 from hatjax.errors import InputError
 
@@ -341,6 +341,25 @@ def test_fit_goes_on_and_is_done_once(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="labels of task 0 are not those"):
         hatjax.fit(others, workdir=tmp_path / "cut", **how)
     hatjax.fit(others, workdir=tmp_path / "cut", overwrite=True, **how)
+
+
+@pytest.mark.slow
+def test_what_checkpoints_cost(tmp_path, monkeypatch):
+    """The share of the default run that is spent on them: at most 5 %."""
+    save, spent = course.save, []
+
+    def timed(*args):
+        began = time.perf_counter()
+        save(*args)
+        spent.append(time.perf_counter() - began)
+
+    monkeypatch.setattr(course, "save", timed)
+    began = time.perf_counter()
+    run.run(config.make("digits", "hat"), tmp_path / "w")
+    whole = time.perf_counter() - began
+    share = sum(spent) / whole
+    print(f"\n{len(spent)} checkpoints, {sum(spent):.2f} s of {whole:.1f} s: {share:.1%}")
+    assert share < 0.05
 
 
 def test_the_clock():
