@@ -22,7 +22,7 @@ class Log(contextlib.ExitStack):
         self.enter_context(self.report)
         self.boards: dict[int, tensorboard.Board] = {}
         for r in course.going() if board and self.writes else ():
-            self.boards[r] = tensorboard.Board(group.places[r])
+            self.boards[r] = tensorboard.Board(group.places[r], results.epochs(group.places[r]))
             self.callback(self.boards[r].close)
 
     def say(self, notes: Sequence[str]) -> None:

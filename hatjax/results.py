@@ -274,6 +274,12 @@ def append(where: Path, row: dict) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def epochs(where: Path) -> int:
+    """How many lines metrics.jsonl has."""
+    path = where / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
 def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
     """Save the matrices "T T" and the model as they are after a task."""
     write_array(where / "accuracy.npy", acc)
