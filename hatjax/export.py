@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
 from hatjax import cli, networks, results, savings
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("task", None, "Which task, counted from 1.")
     flags.DEFINE_string("out", None, "Folder for the small network; default RUN/export/taskN.")
     flags.DEFINE_integer("batch", 64, "Images at once where speed is measured.", lower_bound=1)
-    app.run(main, flags_parser=cli.parse_run)
+    cli.start(main, cli.parse_run)

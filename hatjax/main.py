@@ -17,9 +17,9 @@ import functools
 import logging
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from hatjax import cli
+from hatjax import cli, stop
 from hatjax.cli import fail
 from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
 
@@ -47,17 +47,17 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that 
 
 def main(argv: list[str]) -> None:
     """Run, show or refuse what the flags say."""
-    # Here, since importing JAX takes a second and --help does not.
-    import jax
-    import numpy as np
-
-    from hatjax import config as configs
-    from hatjax import plans, progress, replicas, run, stop
-
-    # Else it tells of backends that are not there.
-    logging.getLogger("jax").setLevel(logging.WARNING)
-    config = CONFIG.value
     try:
+        # Here, since importing JAX takes a second and --help does not.
+        import jax
+        import numpy as np
+
+        from hatjax import config as configs
+        from hatjax import plans, progress, replicas, run
+
+        # Else it tells of backends that are not there.
+        logging.getLogger("jax").setLevel(logging.WARNING)
+        config = CONFIG.value
         if "experiments" in config:
             raise InputError("this is the configuration of a study: python -m hatjax.study FILE")
         if not DISTRIBUTED.value and (COORDINATOR.value or PROCESSES.value or PROCESS.value):
@@ -95,6 +95,8 @@ def main(argv: list[str]) -> None:
                 )
             if replicas.writes():
                 print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
+    except KeyboardInterrupt:
+        fail("interrupted: the same command goes on from what is saved", status=stop.RESUME)
     except InputError as error:
         fail(error)
     except jax.errors.JaxRuntimeError as error:
@@ -107,9 +109,7 @@ def main(argv: list[str]) -> None:
         fail(error, status=1)
     except Interrupted as error:
         fail(f"{error}: the same command goes on from there", status=stop.RESUME)
-    except KeyboardInterrupt:
-        fail("interrupted: the same command goes on from what is saved", status=stop.RESUME)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=functools.partial(cli.parse, config=CONFIG, default=DEFAULT))
+    cli.start(main, functools.partial(cli.parse, config=CONFIG, default=DEFAULT))
