@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "keys", "products", "config", "plans", "data", "tasks", "feed", "networks",
     "transforms", "plateau", "approaches", "train", "replicas", "metrics", "results", "masks",
-    "checkpoints", "group", "course", "stop", "tensorboard", "progress", "log", "run", "arrays",
-    "cli", "small", "savings", "export", "forget", "benchmark", "main", "report", "study",
+    "checkpoints", "group", "course", "stop", "tensorboard", "progress", "log", "failure", "run",
+    "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
