@@ -199,6 +199,13 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
             epochs=e["schedule"]["epochs"],  # a task ends after so many
             batch=e["schedule"]["batch"],
             eval_batch=500,  # examples at once in evaluation
+            # After an epoch whose loss is not a number: "stop", or "lower" the learning rate by
+            # lr_factor and go on from the state before that epoch.
+            on_nan="stop",
+            checkpoint=dict(  # saved at the end of every task, and besides
+                epochs=0,  # after so many epochs of a task; 0: not by their number
+                minutes=5.0,  # after the first epoch that ends so long after the last; 0: not
+            ),
         )
     )
 
@@ -215,9 +222,14 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     return c
 
 
-def of_arrays(count: int, approach: str) -> ConfigDict:
-    """The configuration of so many tasks that are given as arrays (hatjax.fit)."""
+def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
+    """The configuration of so many tasks that are given as arrays (hatjax.fit).
+
+    `network` other than the MLP has its own widths and dropout where they are known.
+    """
     c = make("digits", approach)
+    if network == "alexnet":
+        c.network = ConfigDict(_ALEXNET | NETWORKS.get(approach, {}))
     c.experiment = "arrays"
     c.data.sets = ("arrays",)
     c.tasks.kind, c.tasks.count, c.tasks.shuffle = "given", count, False
@@ -275,7 +287,13 @@ RULES: dict[str, tuple[str, Callable]] = {
     "epochs": _count,
     "batch": _count,
     "eval_batch": _count,
+    "on_nan": ("'stop' or 'lower'", lambda v: v in ("stop", "lower")),
+    "checkpoint.epochs": ("a whole number of at least 0 (0: none)", lambda v: v >= 0),
+    "checkpoint.minutes": ("a number of at least 0 (0: none)", lambda v: v >= 0),
 }
+
+# Fields that do not say what is learned: a run may be resumed with others.
+FREE = ("data.root", "at_once", "on_nan", "checkpoint.epochs", "checkpoint.minutes")
 
 
 def check(config: ConfigDict) -> None:

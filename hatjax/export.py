@@ -91,7 +91,7 @@ def load(where: str | Path) -> Small:
 
 def predict(small: Small, x: np.ndarray) -> Array:
     """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as results.predict does."""
-    inputs = results.normalised(x, small.mean, small.std, small.pixels)
+    inputs = results.normalised(x, small.image, small.mean, small.std, small.pixels)
     return small.network.apply(small.params, inputs, 0).logits
 
 

@@ -9,14 +9,15 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "keys", "products", "config", "plans", "data", "tasks", "feed", "networks",
     "transforms", "plateau", "approaches", "train", "replicas", "metrics", "results", "masks",
-    "tensorboard", "progress", "run", "arrays", "cli", "small", "savings", "export", "forget",
-    "benchmark", "main", "report", "study",
+    "checkpoints", "group", "course", "stop", "tensorboard", "progress", "log", "run", "arrays",
+    "cli", "small", "savings", "export", "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
     "torchvision": {"data"},
     "torch": {"data", "benchmark"},
     "orbax": {"results"},
+    "filelock": {"data", "results"},
     "matplotlib": {"report"},
     "tensorboardX": {"tensorboard"},
 }

@@ -24,11 +24,12 @@ def fits(side: int) -> bool:
 
 def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
     """Three convolutions and two dense layers; InputError for another number, or a small image."""
-    if len(config.widths) != 5 or len(config.dropout) != 5:
+    rates = config.dropout if isinstance(config.dropout, tuple) else (config.dropout,)
+    if len(config.widths) != 5 or len(rates) != 5:
         raise InputError(
             "config.network.widths and config.network.dropout: alexnet has 5 layers (3 "
-            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(config.dropout)} "
-            "dropout rates"
+            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(rates)} dropout "
+            "rates"
         )
     if image[0] != image[1] or not fits(image[0]):
         raise InputError(
@@ -36,4 +37,4 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
             "side; use --config.network.name=mlp, or larger images"
         )
     sizes = (*kernels(image[0]), 0, 0)
-    return Trunk(tuple(map(Stage, LAYERS, config.widths, config.dropout, sizes)))
+    return Trunk(tuple(map(Stage, LAYERS, config.widths, rates, sizes)))
