@@ -1,6 +1,7 @@
 """Which runs a configuration asks for: those of a study, and the seeds and settings of one run."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -124,13 +125,21 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     return c
 
 
+MOST = 10000  # runs of a configuration
+
+
 def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
     """The runs of config.seeds and config.grid by name: each seed with each setting.
 
     Their configurations are those of runs on their own. One run alone has the name "". InputError
     for a grid that cannot be read, or names a field that is not a number of the compiled program.
     """
+    configs.check(config)
     axes = {"seed": tuple(config.seed + i for i in range(config.seeds)), **grid(config)}
+    if (count := math.prod(map(len, axes.values()))) > MOST:
+        raise InputError(
+            f"config.seeds and config.grid ask for {count} runs: expected at most {MOST}"
+        )
     runs = {}
     for point in itertools.product(*axes.values()):
         c = config.copy_and_resolve_references()

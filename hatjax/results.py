@@ -17,6 +17,7 @@ A workdir holds
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -28,9 +29,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import approaches, networks, train
+from hatjax import approaches, networks, reading, train
 from hatjax import config as configs
-from hatjax.errors import InputError
+from hatjax.errors import InputError, oneline
 from hatjax.types import Approach, Array, Network, Task, Tree
 
 
@@ -106,14 +107,15 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 def read_config(where: Path) -> ConfigDict:
     """The configuration of the run in `where`; InputError if there is none or it is damaged."""
     path = where / "config.json"
-    try:
-        return configs.from_json(path.read_text())
-    except FileNotFoundError as error:
+    if not os.path.isfile(path):  # which is False, too, for a path that cannot be one
         raise InputError(
             f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
-        ) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error}): remove {where} and run again") from error
+        )
+    try:
+        return configs.from_json(path.read_text())
+    except (OSError, ValueError, InputError) as error:
+        reason = f"{path} is damaged ({oneline(error)})"
+        raise InputError(f"{reason}: remove {where} and run again") from error
 
 
 @contextlib.contextmanager
@@ -177,6 +179,38 @@ def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
     os.replace(part, where / "tasks.npz")
 
 
+KINDS = {  # of the arrays in tasks.npz: of their dtype
+    "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
+    "pixels": "iu",
+}  # fmt: skip
+
+
+def read_tasks(path: Path) -> dict[str, np.ndarray]:
+    """What write_tasks wrote; ValueError, with the reason, if it is something else."""
+    found = reading.npz(path, KINDS)
+    if absent := KINDS.keys() - found.keys() - {"pixels"}:
+        raise ValueError(f"no array {min(absent)}")
+    if strange := [k for k, a in found.items() if a.dtype.kind not in KINDS[k]]:
+        raise ValueError(f"{strange[0]} is {found[strange[0]].dtype}")
+    total, image = found["names"].size, found["image"]
+    shapes: dict[str, tuple[int, ...]] = {k: (total,) for k in ("names", "row", "classes")}
+    shapes |= {k: (total, *image[2:3]) for k in ("mean", "std")}
+    shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image.ravel())))}
+    if strange := [k for k, a in found.items() if a.shape != shapes[k]]:
+        raise ValueError(f"{strange[0]} is of shape {found[strange[0]].shape}")
+    numbers = np.concatenate([found["mean"], found["std"]])
+    if not (
+        0 < total <= 10000
+        and np.array_equal(np.sort(found["row"]), np.arange(total))
+        and found["classes"].min() > 0
+        and image.min() > 0
+        and np.isfinite(numbers).all()
+        and all(np.array_equal(np.sort(p), np.arange(len(p))) for p in found.get("pixels", ()))
+    ):
+        raise ValueError("its arrays are not those of tasks")
+    return found
+
+
 def append(where: Path, row: dict) -> None:
     """Add a line to metrics.jsonl."""
     with open(where / "metrics.jsonl", "a") as file:
@@ -218,9 +252,11 @@ def load(where: str | Path) -> Model:
     if not (where / "model").exists():
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
-        with np.load(where / "tasks.npz", allow_pickle=False) as file:
-            tasks = {k: file[k] for k in file}
-        loss = np.load(where / "loss.npy", allow_pickle=False)
+        configs.check(config)
+        tasks = read_tasks(where / "tasks.npz")
+        loss = reading.npy(where / "loss.npy")
+        if loss.dtype.kind != "f" or loss.shape != (len(tasks["names"]),) * 2:
+            raise ValueError(f"loss.npy is {loss.dtype} of shape {loss.shape}")
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, image, classes)
@@ -231,9 +267,8 @@ def load(where: str | Path) -> Model:
                 (where / "model").absolute(), dict(zip(("params", "memory"), shapes, strict=True))
             )
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"{where} cannot be loaded ({reason[0]}): run it again with --overwrite"
+            f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
         ) from error
     return Model(
         config,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "types", "keys", "products", "config", "plans", "data", "tasks", "feed", "networks",
-    "transforms", "plateau", "approaches", "train", "replicas", "metrics", "results", "masks",
-    "tensorboard", "progress", "run", "arrays", "cli", "small", "savings", "export", "forget",
-    "benchmark", "main", "report", "study",
+    "errors", "limits", "reading", "types", "keys", "products", "config", "plans", "data", "tasks",
+    "feed", "networks", "transforms", "plateau", "approaches", "train", "replicas", "metrics",
+    "results", "masks", "tensorboard", "progress", "run", "arrays", "cli", "small", "savings",
+    "export", "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},

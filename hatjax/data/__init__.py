@@ -7,7 +7,7 @@ import numpy as np
 
 from hatjax.data import folder, npz, sources
 from hatjax.data.raw import Raw
-from hatjax.errors import unknown
+from hatjax.errors import InputError, oneline, unknown
 
 __all__ = ["Raw", "at_hand", "load", "moments", "root"]
 
@@ -28,9 +28,15 @@ MOMENTS = {
 
 
 def root(given: str) -> Path:
-    """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder."""
+    """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder.
+
+    InputError if it begins with the home folder of somebody who is not known.
+    """
     chosen = given or os.environ.get("HATJAX_DATA")
-    return Path(chosen).expanduser() if chosen else cache() / "data"
+    try:
+        return Path(chosen).expanduser() if chosen else cache() / "data"
+    except RuntimeError as error:
+        raise InputError(f"data root {chosen}: {error}: give it by --config.data.root") from error
 
 
 def cache() -> Path:
@@ -47,15 +53,22 @@ def load(name: str, where: Path) -> Raw:
 
     Raises InputError if it is in none of them, or cannot be used.
     """
-    if (where / f"{name}.npz").exists():
-        return npz.read(where / f"{name}.npz")
-    if (where / name / "train").is_dir():
-        return folder.read(where / name)
+    try:
+        if (where / f"{name}.npz").exists():
+            return npz.read(where / f"{name}.npz")
+        if (where / name / "train").is_dir():
+            return folder.read(where / name)
+        known = {*sources.SOURCES, *found(where)}
+    except OSError as error:
+        raise InputError(
+            f"image set {name!r} cannot be looked for in {where} ({oneline(error)}): choose "
+            "another data root by --config.data.root"
+        ) from error
     if name not in sources.SOURCES:
         raise unknown(
             f"image set (looked for in {where}; add your own as a file NAME.npz there)",
             name,
-            {*sources.SOURCES, *found(where)},
+            known,
         )
     return sources.load(name, where)
 

@@ -6,13 +6,7 @@ from typing import IO, Literal
 
 import numpy as np
 
-from hatjax.errors import InputError
-
-# What damaged bytes make an unpickler raise.
-BROKEN = (
-    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
-    TypeError, ValueError,
-)  # fmt: skip
+from hatjax.errors import InputError, oneline
 
 
 def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
@@ -29,8 +23,10 @@ def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
             f"{where}: refused: the pickle asks for {error}, but only numeric NumPy arrays are "
             "read; nothing in it was executed"
         ) from error
-    except BROKEN as error:
-        raise InputError(f"{where}: not a readable pickle ({error}): get the file again") from error
+    except Exception as error:  # damaged bytes make an unpickler raise many kinds
+        raise InputError(
+            f"{where}: not a readable pickle ({oneline(error)}): get the file again"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: a pickled {type(content).__name__}: expected a dict of arrays")
     return {k: v.value for k, v in content.items() if isinstance(v, _Array) and v.value is not None}
@@ -40,8 +36,12 @@ class _Foreign(Exception):
     """Names what a pickle asks for and does not get."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Gives a pickle the stand-ins below: not even NumPy's own constructors are at its command."""
+class _Unpickler(pickle._Unpickler):
+    """Gives a pickle the stand-ins below: not even NumPy's own constructors are at its command.
+
+    It is the one written in Python, since that in C makes a table as long as a few bytes of the
+    pickle tell it to.
+    """
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in STAND_INS:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import results
+from hatjax import reading, results
 from hatjax.errors import InputError
 
 
@@ -102,10 +101,11 @@ def read(where: Path) -> Record:
         return record._replace(names=read_names(tasks) if tasks.exists() else ())
     names = read_names(tasks)
     try:
-        matrix = np.load(acc, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        matrix = reading.npy(acc)
+    except ValueError as error:
         raise damaged(acc, error) from error
-    if matrix.shape != (len(names), len(names)) or np.any((matrix < 0) | (matrix > 1)):
+    shape = (len(names), len(names))
+    if matrix.dtype.kind != "f" or matrix.shape != shape or np.any((matrix < 0) | (matrix > 1)):
         raise damaged(acc, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
     # The rows of tasks that are not learned yet are 0.
     rows = np.flatnonzero(matrix.any(axis=1))
@@ -116,9 +116,8 @@ def read(where: Path) -> Record:
 def read_names(path: Path) -> tuple[str, ...]:
     """The names of the tasks, in the order in which they are learned."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return tuple(str(name) for name in file["names"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return tuple(str(name) for name in results.read_tasks(path)["names"])
+    except ValueError as error:
         raise damaged(path, error) from error
 
 
@@ -134,9 +133,10 @@ def read_epochs(where: Path) -> tuple[dict, ...]:
         raise damaged(path, error) from error
     for i, line in enumerate(lines):
         try:
-            row = json.loads(line)
-            rows.append(row | {k: int(row[k]) for k in ("task", "epoch")})
-        except (ValueError, TypeError, KeyError) as error:
+            rows.append(read_epoch(line))
+            if rows[-1].keys() != rows[0].keys():
+                raise ValueError("other numbers than in the first line")
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} is damaged in line {i + 1}: the report leaves out the course of this "
                 "run's epochs"
@@ -144,8 +144,17 @@ def read_epochs(where: Path) -> tuple[dict, ...]:
     return tuple(rows)
 
 
+def read_epoch(line: str) -> dict:
+    """A line of metrics.jsonl: numbers by name; ValueError if it is something else."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or not all(type(row.get(k)) is int for k in ("task", "epoch")):
+        raise ValueError("no task and epoch")
+    if not all(isinstance(v, int | float) and not abs(v) >= 2**63 for v in row.values()):
+        raise ValueError("values that are not numbers")
+    return row
+
+
 def damaged(path: Path, reason: object) -> InputError:
-    reason = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
     return InputError(
         f"{path} is damaged ({reason}): the report leaves this run out; run it again with "
         "--overwrite"
