@@ -192,10 +192,10 @@ def read_tasks(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"no array {min(absent)}")
     if strange := [k for k, a in found.items() if a.dtype.kind not in KINDS[k]]:
         raise ValueError(f"{strange[0]} is {found[strange[0]].dtype}")
-    total, image = found["names"].size, found["image"]
+    total, image = found["names"].size, found["image"].ravel()
     shapes: dict[str, tuple[int, ...]] = {k: (total,) for k in ("names", "row", "classes")}
     shapes |= {k: (total, *image[2:3]) for k in ("mean", "std")}
-    shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image.ravel())))}
+    shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image)))}
     if strange := [k for k, a in found.items() if a.shape != shapes[k]]:
         raise ValueError(f"{strange[0]} is of shape {found[strange[0]].shape}")
     numbers = np.concatenate([found["mean"], found["std"]])
