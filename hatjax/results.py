@@ -211,6 +211,40 @@ def read_tasks(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def read_matrix(path: Path, total: int) -> np.ndarray:
+    """A matrix of so many tasks, "T T"; ValueError, with the reason, for anything else."""
+    found = reading.npy(path)
+    if found.dtype.kind != "f" or found.shape != (total, total):
+        raise ValueError(f"{found.dtype} of shape {found.shape}: expected {total} x {total} numbers")
+    return found
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The lines of metrics.jsonl, numbers by name; none if it is not there.
+
+    A last line without an end is one that a run is writing, and is left out. ValueError, naming the
+    line, if one cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    rows: list[dict] = []
+    for i, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not (
+            isinstance(row, dict)
+            and all(type(row.get(k)) is int and row[k] >= 0 for k in ("task", "epoch"))
+            and all(isinstance(v, int | float) and not abs(v) >= 2**53 for v in row.values())
+            and row.keys() == (rows or [row])[0].keys()
+        ):
+            raise ValueError(f"line {i + 1}")
+        rows.append(row)
+    return rows
+
+
 def append(where: Path, row: dict) -> None:
     """Add a line to metrics.jsonl."""
     with open(where / "metrics.jsonl", "a") as file:
@@ -254,9 +288,7 @@ def load(where: str | Path) -> Model:
     try:
         configs.check(config)
         tasks = read_tasks(where / "tasks.npz")
-        loss = reading.npy(where / "loss.npy")
-        if loss.dtype.kind != "f" or loss.shape != (len(tasks["names"]),) * 2:
-            raise ValueError(f"loss.npy is {loss.dtype} of shape {loss.shape}")
+        loss = read_matrix(where / "loss.npy", len(tasks["names"]))
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, image, classes)

@@ -85,6 +85,11 @@ def _open(path: Path) -> np.ndarray:
     )
 
 
+def picture(path: Path) -> np.ndarray:
+    """An RGB image "h w 3", uint8; InputError if it cannot be read."""
+    return _read(path, lambda image: np.asarray(image.convert("RGB")))
+
+
 def _read(path: Path, of: Callable[[Image.Image], Any]) -> Any:
     """What `of` says of an image; InputError if it cannot be read."""
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hatjax.data import folder
 from hatjax.data.raw import Raw, checked
 
 SIDE = 32  # pixels of a resized traffic sign
@@ -73,8 +74,9 @@ def gtsrb(where: Path) -> Raw:
 def _resized(images) -> tuple[np.ndarray, np.ndarray]:
     """The images "n 32 32 3" and labels "n" of a torchvision data set of pictures."""
     x, y = np.zeros((len(images), SIDE, SIDE, 3), np.uint8), np.zeros(len(images), np.int32)
-    for i in range(len(images)):
-        picture, y[i] = images[i]
+    samples = images.samples if hasattr(images, "samples") else images._samples
+    for i, (path, y[i]) in enumerate(samples):  # torchvision would decode any format
+        picture = Image.fromarray(folder.picture(Path(path)))
         x[i] = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return x, y
 

@@ -1,6 +1,5 @@
 """Runs on disk, finished or not, as records."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import reading, results
-from hatjax.errors import InputError
+from hatjax import results
+from hatjax.errors import InputError, oneline
 
 
 class Record(NamedTuple):
@@ -101,11 +100,10 @@ def read(where: Path) -> Record:
         return record._replace(names=read_names(tasks) if tasks.exists() else ())
     names = read_names(tasks)
     try:
-        matrix = reading.npy(acc)
+        matrix = results.read_matrix(acc, len(names))
     except ValueError as error:
         raise damaged(acc, error) from error
-    shape = (len(names), len(names))
-    if matrix.dtype.kind != "f" or matrix.shape != shape or np.any((matrix < 0) | (matrix > 1)):
+    if np.any((matrix < 0) | (matrix > 1)):
         raise damaged(acc, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
     # The rows of tasks that are not learned yet are 0.
     rows = np.flatnonzero(matrix.any(axis=1))
@@ -126,32 +124,14 @@ def read_epochs(where: Path) -> tuple[dict, ...]:
 
     A last line without an end is one that a run is writing, and is left out.
     """
-    path, rows = where / "metrics.jsonl", []
+    path = where / "metrics.jsonl"
     try:
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return tuple(results.read_rows(path))
     except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    for i, line in enumerate(lines):
-        try:
-            rows.append(read_epoch(line))
-            if rows[-1].keys() != rows[0].keys():
-                raise ValueError("other numbers than in the first line")
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{path} is damaged in line {i + 1}: the report leaves out the course of this "
-                "run's epochs"
-            ) from error
-    return tuple(rows)
-
-
-def read_epoch(line: str) -> dict:
-    """A line of metrics.jsonl: numbers by name; ValueError if it is something else."""
-    row = json.loads(line)
-    if not isinstance(row, dict) or not all(type(row.get(k)) is int for k in ("task", "epoch")):
-        raise ValueError("no task and epoch")
-    if not all(isinstance(v, int | float) and not abs(v) >= 2**63 for v in row.values()):
-        raise ValueError("values that are not numbers")
-    return row
+        raise InputError(
+            f"{path} is damaged in {oneline(error)}: the report leaves out the course of this "
+            "run's epochs"
+        ) from error
 
 
 def damaged(path: Path, reason: object) -> InputError:
