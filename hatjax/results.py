@@ -215,7 +215,8 @@ def read_matrix(path: Path, total: int) -> np.ndarray:
     """A matrix of so many tasks, "T T"; ValueError, with the reason, for anything else."""
     found = reading.npy(path)
     if found.dtype.kind != "f" or found.shape != (total, total):
-        raise ValueError(f"{found.dtype} of shape {found.shape}: expected {total} x {total} numbers")
+        shape = "x".join(map(str, found.shape))
+        raise ValueError(f"{found.dtype} of shape {shape}: expected {total}x{total} numbers")
     return found
 
 
@@ -287,6 +288,8 @@ def load(where: str | Path) -> Model:
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
         configs.check(config)
+        if odd := [p for p in (where / "model").rglob("*") if not (p.is_file() or p.is_dir())]:
+            raise ValueError(f"{odd[0]} is not a file")  # orbax would wait for a pipe for ever
         tasks = read_tasks(where / "tasks.npz")
         loss = read_matrix(where / "loss.npy", len(tasks["names"]))
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))

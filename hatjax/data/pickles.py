@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections.abc import Callable
 from typing import IO, Literal
 
 import numpy as np
@@ -93,11 +94,24 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
+class _Function:
+    """A function that a pickle may call, but not give other defaults or attributes."""
+
+    def __init__(self, function: Callable):
+        self.call = function
+
+    def __call__(self, *args: object) -> object:
+        return self.call(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise _Foreign("a change of the function that it calls")
+
+
 STAND_INS: dict[tuple[str, str], object] = {
     ("numpy", "ndarray"): None,  # the first argument of _reconstruct
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Function(_encode),
 }
 for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
     STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Array
-    STAND_INS[f"{_core}.numeric", "_frombuffer"] = _frombuffer
+    STAND_INS[f"{_core}.numeric", "_frombuffer"] = _Function(_frombuffer)

@@ -75,9 +75,10 @@ def _resized(images) -> tuple[np.ndarray, np.ndarray]:
     """The images "n 32 32 3" and labels "n" of a torchvision data set of pictures."""
     x, y = np.zeros((len(images), SIDE, SIDE, 3), np.uint8), np.zeros(len(images), np.int32)
     samples = images.samples if hasattr(images, "samples") else images._samples
-    for i, (path, y[i]) in enumerate(samples):  # torchvision would decode any format
+    for i, (path, label) in enumerate(samples):  # torchvision would decode any format
+        y[i] = label
         picture = Image.fromarray(folder.picture(Path(path)))
-        x[i] = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        x[i] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     return x, y
 
 
