@@ -288,8 +288,7 @@ def load(where: str | Path) -> Model:
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
         configs.check(config)
-        if odd := [p for p in (where / "model").rglob("*") if not (p.is_file() or p.is_dir())]:
-            raise ValueError(f"{odd[0]} is not a file")  # orbax would wait for a pipe for ever
+        verify(where / "model")
         tasks = read_tasks(where / "tasks.npz")
         loss = read_matrix(where / "loss.npy", len(tasks["names"]))
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
@@ -319,6 +318,22 @@ def load(where: str | Path) -> Model:
         image,
         tuple(bool(n > 0) for n in np.diag(loss)),
     )
+
+
+def verify(model: Path) -> None:
+    """Read all that was saved in the folder `model`; raises what tensorstore raises if it cannot.
+
+    Its checksums are compared. Where one of orbax's many reads fails, the others end behind its
+    back and print tracebacks; and it waits for pipes for ever.
+    """
+    import tensorstore  # orbax's own store
+
+    if odd := [p for p in model.rglob("*") if not (p.is_file() or p.is_dir())]:
+        raise ValueError(f"{odd[0]} is not a file")
+    base = {"driver": "file", "path": f"{model.absolute()}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    for key in store.list().result():
+        store.read(key).result()
 
 
 def predict(model: Model, x: np.ndarray, task: int) -> Array:

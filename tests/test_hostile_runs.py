@@ -175,5 +175,5 @@ def test_the_commands(runs, tmp_path, command):
 def test_a_foreign_folder(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     for action in (hatjax.load, export.load, lambda w: read.read_all([w])):
-        for name in ("", "nowhere", "a\0b", "x" * 5000):
+        for name in ("", "nowhere", "a\0b", "x" * 300):
             assert not unchanged(tmp_path, action, tmp_path / name)

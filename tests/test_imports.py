@@ -17,6 +17,7 @@ ONLY_IN = {
     "torchvision": {"data"},
     "torch": {"data", "benchmark"},
     "orbax": {"results"},
+    "tensorstore": {"results"},
     "matplotlib": {"report"},
     "tensorboardX": {"tensorboard"},
 }
