@@ -24,9 +24,9 @@ LONG = 100  # letters of a value that are shown
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, cut where it is too long for a line."""
+    """A value as Python writes it, on one line and cut where that is too long."""
     try:
-        text = repr(value)
+        text = repr(value).replace("\n", " ").strip()
     except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
         text = f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= LONG else f"{text[: LONG - 3]}..."

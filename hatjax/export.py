@@ -12,6 +12,7 @@ RUN/export/task3, is all that hatjax.export.load needs:
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def name(path: tuple) -> str:
 def load(where: str | Path) -> Small:
     """The small network in a folder; InputError if there is none, or it is damaged."""
     where = Path(where)
-    if not (where / "network.npz").exists():
+    if not os.path.isfile(where / "network.npz"):  # False, too, for a path that cannot be one
         raise InputError(
             f"{where} holds no exported network: python -m hatjax.export RUN --task=N writes one"
         )

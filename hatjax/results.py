@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks, reading, train
@@ -288,7 +289,6 @@ def load(where: str | Path) -> Model:
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
         configs.check(config)
-        verify(where / "model")
         tasks = read_tasks(where / "tasks.npz")
         loss = read_matrix(where / "loss.npy", len(tasks["names"]))
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
@@ -296,10 +296,10 @@ def load(where: str | Path) -> Model:
         network = networks.make(config, image, classes)
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
+        state = dict(zip(("params", "memory"), shapes, strict=True))
+        verify(where / "model", state)
         with _checkpointer() as checkpointer:
-            saved = checkpointer.restore(
-                (where / "model").absolute(), dict(zip(("params", "memory"), shapes, strict=True))
-            )
+            saved = checkpointer.restore((where / "model").absolute(), state)
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
@@ -320,11 +320,11 @@ def load(where: str | Path) -> Model:
     )
 
 
-def verify(model: Path) -> None:
-    """Read all that was saved in the folder `model`; raises what tensorstore raises if it cannot.
+def verify(model: Path, state: Tree) -> None:
+    """Read all that was saved in the folder `model`, and compare its checksums.
 
-    Its checksums are compared. Where one of orbax's many reads fails, the others end behind its
-    back and print tracebacks; and it waits for pipes for ever.
+    Raises ValueError, or what tensorstore raises, if it is damaged or not of the shapes of `state`.
+    Orbax would wait for pipes for ever, and print tracebacks where several of its reads fail.
     """
     import tensorstore  # orbax's own store
 
@@ -332,8 +332,13 @@ def verify(model: Path) -> None:
         raise ValueError(f"{odd[0]} is not a file")
     base = {"driver": "file", "path": f"{model.absolute()}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    for key in store.list().result():
-        store.read(key).result()
+    found = {key.decode(): store.read(key).result().value for key in store.list().result()}
+    for path, p in jax.tree.leaves_with_path(state):
+        name = keystr(path, simple=True, separator=".")
+        if f"{name}/.zarray" not in found:
+            raise ValueError(f"there is no {name} in {model}")
+        if (shape := json.loads(found[f"{name}/.zarray"])["shape"]) != list(p.shape):
+            raise ValueError(f"{name} in {model} is of shape {shape}, not {list(p.shape)}")
 
 
 def predict(model: Model, x: np.ndarray, task: int) -> Array:

@@ -186,6 +186,24 @@ def test_too_many_runs():
     assert not hostile.told(plans.replicas, c, says="15000 runs: expected at most 10000")
 
 
+STUDY = json.dumps(
+    plans.study("s", {"digits": {"epochs": 2, "grid": {"hat": "lr=1,2"}}}, ("hat", "sgd")).to_dict()
+)
+
+
+@hostile.examples(300)
+@given(st.sampled_from(("", "digits", "digits.grid", "digits.data")), st.text("ab."), st.data())
+def test_any_study(where, new, data):
+    content = json.loads(STUDY)
+    inner = content if not where else content["experiments"]
+    for part in where.split(".") if where else ():
+        inner = inner.setdefault(part, {})
+    inner[data.draw(st.sampled_from((*inner, new, "approaches", "grid", "lr")))] = data.draw(
+        hostile.values
+    )
+    hostile.told(lambda: plans.runs(config.from_json(json.dumps(content))))
+
+
 @hostile.examples(150)
 @given(
     st.dictionaries(st.sampled_from((*FIELDS["hat"], "epoch", "")), hostile.values, max_size=3),

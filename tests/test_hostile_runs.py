@@ -99,7 +99,7 @@ def compare(where: Path) -> None:
     tables.markdown(found, numbers.all_values(records))
 
 
-@hostile.examples(100, seconds=30)
+@hostile.examples(60, seconds=30)
 @given(st.data())
 def test_load(runs, tmp_path_factory, data):
     where = copied(runs, "mine", tmp_path_factory)
@@ -116,7 +116,7 @@ def test_report(runs, tmp_path_factory, data):
     unchanged(where, compare, where)
 
 
-@hostile.examples(12, seconds=60)
+@hostile.examples(6, seconds=60)
 @given(st.data())
 def test_whole_reports(runs, tmp_path_factory, data):
     """Of the files that are drawn."""
@@ -145,7 +145,7 @@ def test_exported(runs, tmp_path_factory, data):
     unchanged(where, predict, says=str(where))
 
 
-@hostile.examples(30, seconds=30)
+@hostile.examples(20, seconds=30)
 @given(st.data())
 def test_forget(runs, tmp_path_factory, data):
     where = copied(runs, "mine", tmp_path_factory)

@@ -42,7 +42,7 @@ def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # False, too, for a path that cannot be one
             raise InputError(f"there is no folder {path}: give workdirs, or folders of them")
         below = {where.resolve(): None for where in workdirs(path)}
         if not below:
