@@ -15,6 +15,7 @@ from hatjax import (
     approaches,
     checkpoints,
     failure,
+    feed,
     metrics,
     networks,
     progress,
@@ -43,8 +44,11 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     """
     configs.check(config)
     sequence = sequence or tasks.make(config)
+    feed.fits(config, sequence)
     image = sequence[0].train.x.shape[1:]
-    return sequence, networks.make(config, image, tasks.by_row(sequence, "classes"))
+    network = networks.make(config, image, tasks.by_row(sequence, "classes"))
+    networks.fits(network, times=3)  # parameters, gradients and the best parameters
+    return sequence, network
 
 
 def describe(config: ConfigDict) -> str:
