@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
-from hatjax import cli, networks, reading, results, savings
+from hatjax import cli, networks, reading, results, savings, workdir
 from hatjax import config as configs
 from hatjax.errors import InputError, oneline
 from hatjax.small import Small, cut, shapes
@@ -63,7 +63,7 @@ def load(where: str | Path) -> Small:
             f"{where} holds no exported network: python -m hatjax.export RUN --task=N writes one"
         )
     try:
-        config = results.read_config(where)
+        config = workdir.read_config(where)
         configs.check(config)
         arrays = reading.npz(where / "network.npz")
         image, classes = (tuple(int(n) for n in arrays[k]) for k in ("image", "classes"))
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
         task = cli.index(given.task, len(model.names))
         where = Path(given.out or Path(argv[1]) / "export" / f"task{given.task}")
         small = cut(model, task)
-        with results.folder(where, FILES) as part:
+        with workdir.folder(where, FILES) as part:
             report = savings.compare(model, task, small, given.batch)
             save(part, small, report)
     except InputError as error:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hatjax import cli, masks, results, run
+from hatjax import cli, masks, results, run, workdir
 from hatjax import config as configs
 from hatjax.errors import InputError, oneline
 from hatjax.networks import rows
@@ -129,7 +129,7 @@ def main(argv: list[str]) -> None:
         freed = released(model, task)
         # Behind those of the run, which end with its last task.
         key = jax.random.fold_in(jax.random.key(model.config.seed), len(model.names) + 1 + task)
-        with results.folder(Path(given.out)) as part:
+        with workdir.folder(Path(given.out)) as part:
             save(source, part, forget_task(model, task, key), task)
         print(
             f"task {task + 1}, {model.names[task]}: {freed['units']:,} units and "

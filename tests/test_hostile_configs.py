@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import hatjax
-from hatjax import config, data, plans, results, run
+from hatjax import config, data, plans, run, workdir
 from hatjax.data import npz
 from hatjax.errors import InputError
 from tests import hostile
@@ -160,7 +160,7 @@ def test_any_config_json(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / "config"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_bytes(content)
-    hostile.told(lambda: config.check(results.read_config(folder)))
+    hostile.told(lambda: config.check(workdir.read_config(folder)))
 
 
 @hostile.examples(300)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hatjax
-from hatjax import config, export, forget, results, run
+from hatjax import config, export, forget, run, workdir
 from hatjax.report import groups, numbers, read, tables, write
 from tests import hostile, trained
 
@@ -25,7 +25,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         c.tasks.count, c.epochs, c.network.widths, c.data.examples = count, 2, widths, 150
         run.run_all({folder / name: c}, quiet=True)
     small = hatjax.cut(hatjax.load(folder / "mine"), 0)
-    with results.folder(folder / "small", export.FILES) as part:
+    with workdir.folder(folder / "small", export.FILES) as part:
         export.save(part, small, {"a": 1})
     return {name: folder / name for name in ("mine", "other", "small")}
 
@@ -153,7 +153,7 @@ def test_forget(runs, tmp_path_factory, data):
 
     def leave_out():
         model = forget.forget_task(hatjax.load(where), 0, jax.random.key(0))
-        with results.folder(where.parent / "out") as part:
+        with workdir.folder(where.parent / "out") as part:
             forget.save(where, part, model, 0)
 
     unchanged(where, leave_out, says=str(where))

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import results
+from hatjax import results, workdir
 from hatjax.errors import InputError, oneline
 
 
@@ -81,7 +81,7 @@ def shortest(path: Path) -> Path:
 
 def read(where: Path) -> Record:
     """The run in a workdir, without its epochs; InputError if a file of it is damaged."""
-    config = results.read_config(where)
+    config = workdir.read_config(where)
     needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
     fields = configs.fields(config)
     kinds = {"seed": int, "data.sets": tuple}
