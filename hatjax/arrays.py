@@ -1,7 +1,9 @@
 """Train on arrays that one has in memory, from Python."""
 
+import contextlib
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +12,7 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax import results, run, tasks
-from hatjax.errors import InputError, unknown
+from hatjax.errors import Diverged, InputError, unknown
 
 
 class Result(NamedTuple):
@@ -21,10 +23,11 @@ class Result(NamedTuple):
 
 
 def fit(
-    sets: Sequence[tuple],
+    sets: Iterable[tuple],
     approach: str = "hat",
     workdir: str | Path | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
     **settings,
 ) -> Result:
     """Learn a sequence of tasks, each given as (x_train, y_train, x_test, y_test).
@@ -33,27 +36,93 @@ def fit(
     integers 0..classes-1, a task's own. `settings` are fields of the configuration, by path or in
     parts: epochs=20, network={"widths": (800, 800)}, **{"approach.s_max": 200.0}. The network is
     an MLP of 2 x 400 units unless they say otherwise. Without a `workdir` nothing is left on disk;
-    with one, a run like any other is. Raises InputError for what cannot be used, and Diverged when
-    the loss is no longer a number.
+    with one, a run like any other is: what was cut off there goes on, what is finished is not
+    learned again, and another run, or one on other arrays, is refused, unless `overwrite` begins
+    anew. Raises InputError for what cannot be used, and Diverged when the loss is no longer a
+    number.
     """
-    config = configs.of_arrays(len(sets), approach)
-    known = configs.fields(config)
+    try:
+        sets = list(sets)
+    except TypeError as error:
+        raise InputError(
+            f"the sets are a {type(sets).__name__}: expected a list of (x_train, y_train, x_test, "
+            "y_test)"
+        ) from error
+    with _in_python():
+        return _fit(sets, configured(len(sets), approach, settings), workdir, quiet, overwrite)
+
+
+def configured(count: int, approach: str, settings: dict) -> ConfigDict:
+    """The configuration of `count` tasks with settings as `fit` takes them; InputError likewise."""
     given: dict[str, object] = {}
     for name, value in settings.items():
         parts = configs.fields(ConfigDict(value)) if isinstance(value, dict) else {"": value}
         given |= {f"{name}.{k}".rstrip("."): v for k, v in parts.items()}
-    for path in given:
+    if not isinstance(approach, str):
+        raise InputError(f"approach = {approach!r}: expected a name, as in approach='hat'")
+    config = configs.of_arrays(max(count, 1), approach, given.get("network.name", "mlp"))
+    known = configs.fields(config)
+    for path, value in given.items():
         if path not in known:
             raise unknown("setting", path, known)
-    try:
-        config.update_from_flattened_dict(given)
-    except TypeError as error:
-        raise InputError(str(error)) from error
+        if path in TOLD:
+            raise InputError(f"setting {path} = {value!r}: {TOLD[path]}")
+        config.update_from_flattened_dict({path: _like(known[path], value, path)})
     if config.seeds > 1 or config.grid:
         raise InputError("hatjax.fit trains one run: call it for each seed or setting")
     configs.check(config)
+    return config
+
+
+def _fit(
+    sets: list[tuple], config: ConfigDict, workdir: str | Path | None, quiet: bool, overwrite: bool
+) -> Result:
     sequence = tasks.of_arrays(config, sets)
     with tempfile.TemporaryDirectory() as folder:
         where = Path(workdir or Path(folder) / "run")
-        (accuracy,) = run.run_all({where: config}, sequence=sequence, quiet=quiet)
+        if not overwrite and run.finished(where, config):
+            results.check_tasks(where, sequence)
+            accuracy = np.load(where / "accuracy.npy", allow_pickle=False)
+            return Result(accuracy, results.load(where))
+        (accuracy,) = run.run_all({where: config}, overwrite, sequence=sequence, quiet=quiet)
         return Result(accuracy, results.load(where))
+
+
+# Settings that are not a caller's, and what tells them instead.
+TOLD = {
+    "approach.name": 'name it as in hatjax.fit(sets, approach="ewc")',
+    "approach.gated": "the approach tells it",
+    "data.root": "the arrays are the data",
+    "data.sets": "the arrays are the data",
+    "data.image": "the arrays tell it",
+    "tasks.kind": "the arrays are the tasks",
+    "tasks.count": "the arrays are the tasks",
+    "tasks.shuffle": "give the arrays in the order in which to learn them",
+}
+
+
+def _like(default: object, value: object, path: str) -> object:
+    """`value` as a setting of the default's type; InputError, naming it, if it cannot be one.
+
+    Numbers and arrays of NumPy and JAX, lists for tuples and whole numbers for floats will do.
+    """
+    if hasattr(value, "tolist"):  # of NumPy or JAX
+        value = value.tolist()
+    if isinstance(default, tuple) and isinstance(value, (tuple, list)):
+        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        kind = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "a bool"}
+        expected = kind.get(type(default).__name__, "a tuple")
+        raise InputError(f"setting {path} = {value!r}: expected {expected}, as {default!r}")
+    return value
+
+
+@contextlib.contextmanager
+def _in_python() -> Iterator[None]:
+    """Errors name settings as Python's keywords rather than as flags of the command line."""
+    try:
+        yield
+    except (InputError, Diverged) as error:
+        raise type(error)(re.sub(r"(--)?\bconfig\.(?!json)|--(?=\w)", "", str(error))) from error

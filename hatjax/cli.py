@@ -2,10 +2,11 @@
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from absl import flags
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from hatjax.errors import InputError
@@ -16,6 +17,14 @@ CONFIGS = next(
     for p in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
     if p.exists()
 )
+
+
+def start(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
+    """Run a command: absl's app.run, with Ctrl-C as one line."""
+    try:
+        app.run(main, flags_parser=parse)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
 
 
 def define_config(default: str) -> flags.FlagHolder:

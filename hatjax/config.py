@@ -201,6 +201,13 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
             epochs=e["schedule"]["epochs"],  # a task ends after so many
             batch=e["schedule"]["batch"],
             eval_batch=500,  # examples at once in evaluation
+            # After an epoch whose loss is not a number: "stop", or "lower" the learning rate by
+            # lr_factor and go on from the state before that epoch.
+            on_nan="stop",
+            checkpoint=dict(  # saved at the end of every task, and besides
+                epochs=0,  # after so many epochs of a task; 0: not by their number
+                minutes=5.0,  # after the first epoch that ends so long after the last; 0: not
+            ),
         )
     )
 
@@ -217,9 +224,14 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     return c
 
 
-def of_arrays(count: int, approach: str) -> ConfigDict:
-    """The configuration of so many tasks that are given as arrays (hatjax.fit)."""
+def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
+    """The configuration of so many tasks that are given as arrays (hatjax.fit).
+
+    `network` other than the MLP has its own widths and dropout where they are known.
+    """
     c = make("digits", approach)
+    if network == "alexnet":
+        c.network = ConfigDict(_ALEXNET | NETWORKS.get(approach, {}))
     c.experiment = "arrays"
     c.data.sets = ("arrays",)
     c.tasks.kind, c.tasks.count, c.tasks.shuffle = "given", count, False
@@ -297,6 +309,9 @@ RULES: dict[str, tuple[str, Callable]] = {
     "epochs": _count,
     "batch": _batch,
     "eval_batch": _batch,
+    "on_nan": ("'stop' or 'lower'", lambda v: v in ("stop", "lower")),
+    "checkpoint.epochs": _whole(0, 2**31 - 1, " (0: none)"),
+    "checkpoint.minutes": ("a number from 0 to 3e38 (0: none)", lambda v: 0 <= v <= 3e38),
 }
 # What a field is, if its default is of a type: in words, and as a test.
 KINDS: dict[type, tuple[str, Callable]] = {
@@ -306,6 +321,9 @@ KINDS: dict[type, tuple[str, Callable]] = {
     str: ("a text", lambda v: isinstance(v, str)),
     tuple: ("a tuple", lambda v: isinstance(v, tuple)),
 }
+
+# Fields that do not say what is learned: a run may be resumed with others.
+FREE = ("data.root", "at_once", "on_nan", "checkpoint.epochs", "checkpoint.minutes")
 
 
 def check(config: ConfigDict) -> None:
@@ -346,6 +364,17 @@ def check(config: ConfigDict) -> None:
             f"config.network.active = {config.network.active}: expected at most "
             f"config.network.modules = {config.network.modules}"
         )
+
+
+def completed(config: ConfigDict) -> ConfigDict:
+    """With the usual values of those fields of FREE that runs of earlier versions lack."""
+    usual, content = fields(make("digits", "sgd")), config.to_dict()
+    for path in FREE:
+        part, _, field = path.rpartition(".")
+        inner = content.setdefault(part, {}) if part else content
+        if isinstance(inner, dict):
+            inner.setdefault(field, usual[path])
+    return ConfigDict(content)
 
 
 def check_field(path: str, value: Any, usual: dict[str, Any]) -> None:

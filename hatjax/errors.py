@@ -12,6 +12,14 @@ class Diverged(RuntimeError):
     """Training met a loss that is not a number. The message gives task, epoch and step."""
 
 
+class Interrupted(RuntimeError):
+    """The run was told to stop, and has saved where it stands."""
+
+
+class Unwritable(RuntimeError):
+    """Results cannot be written any more. The message names the workdir and the reason."""
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a table: lists the known and points at the nearest."""
     known = sorted(known)

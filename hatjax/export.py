@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
 from hatjax import cli, networks, reading, results, savings
@@ -91,7 +91,7 @@ def load(where: str | Path) -> Small:
 
 def predict(small: Small, x: np.ndarray) -> Array:
     """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as results.predict does."""
-    inputs = results.normalised(x, small.mean, small.std, small.pixels)
+    inputs = results.normalised(x, small.image, small.mean, small.std, small.pixels)
     return small.network.apply(small.params, inputs, 0).logits
 
 
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("task", None, "Which task, counted from 1.")
     flags.DEFINE_string("out", None, "Folder for the small network; default RUN/export/taskN.")
     flags.DEFINE_integer("batch", 64, "Images at once where speed is measured.", lower_bound=1)
-    app.run(main, flags_parser=cli.parse_run)
+    cli.start(main, cli.parse_run)

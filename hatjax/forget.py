@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from hatjax import cli, masks, results, run
 from hatjax import config as configs
@@ -143,4 +143,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_integer("task", None, "Which task, counted from 1.")
     flags.DEFINE_string("out", None, "Folder for the run without the task.")
-    app.run(main, flags_parser=cli.parse_run)
+    cli.start(main, cli.parse_run)

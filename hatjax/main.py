@@ -7,17 +7,21 @@
 
 Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks
 and the parameter counts, and trains nothing.
+
+A run that was cut off, by Ctrl-C or anything else, goes on when the same command is repeated. Exit
+status: 0 done, 75 stopped by Ctrl-C or SIGTERM (repeat the command), 2 what was given cannot be
+used, 1 anything else (the loss is no longer a number, the disk is full).
 """
 
 import functools
 import logging
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from hatjax import cli
+from hatjax import cli, stop
 from hatjax.cli import fail
-from hatjax.errors import Diverged, InputError
+from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
 
 DEFAULT = "hat_digits.py"
 CONFIG = cli.define_config(DEFAULT)
@@ -43,17 +47,17 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that 
 
 def main(argv: list[str]) -> None:
     """Run, show or refuse what the flags say."""
-    # Here, since importing JAX takes a second and --help does not.
-    import jax
-    import numpy as np
-
-    from hatjax import config as configs
-    from hatjax import plans, progress, replicas, results, run
-
-    # Else it tells of backends that are not there.
-    logging.getLogger("jax").setLevel(logging.WARNING)
-    config = CONFIG.value
     try:
+        # Here, since importing JAX takes a second and --help does not.
+        import jax
+        import numpy as np
+
+        from hatjax import config as configs
+        from hatjax import plans, progress, replicas, run
+
+        # Else it tells of backends that are not there.
+        logging.getLogger("jax").setLevel(logging.WARNING)
+        config = CONFIG.value
         if "experiments" in config:
             raise InputError("this is the configuration of a study: python -m hatjax.study FILE")
         if not DISTRIBUTED.value and (COORDINATOR.value or PROCESSES.value or PROCESS.value):
@@ -73,18 +77,26 @@ def main(argv: list[str]) -> None:
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if DRY_RUN.value:
             print(run.describe(config))
-        elif where in runs and not OVERWRITE.value and results.finished(where, runs[where]):
+        elif where in runs and not OVERWRITE.value and run.finished(where, runs[where]):
             print(f"finished before; --overwrite begins anew\n{run.recall(where)}")
         elif where in runs:
-            run.run(runs[where], where, OVERWRITE.value, TENSORBOARD.value)
+            run.run(runs[where], where, OVERWRITE.value, TENSORBOARD.value, signals=True)
         else:
-            done = [not OVERWRITE.value and results.finished(w, c) for w, c in runs.items()]
+            done = [not OVERWRITE.value and run.finished(w, c) for w, c in runs.items()]
             done = dict(zip(runs, replicas.agreed(done), strict=True))
             left = {w: c for w, c in runs.items() if not done[w]}
             if left:
-                run.run_all(left, OVERWRITE.value, config.at_once, board=TENSORBOARD.value)
+                run.run_all(
+                    left,
+                    OVERWRITE.value,
+                    config.at_once,
+                    board=TENSORBOARD.value,
+                    signals=True,
+                )
             if replicas.writes():
                 print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
+    except KeyboardInterrupt:
+        fail("interrupted: the same command goes on from what is saved", status=stop.RESUME)
     except InputError as error:
         fail(error)
     except jax.errors.JaxRuntimeError as error:
@@ -93,9 +105,11 @@ def main(argv: list[str]) -> None:
         fail(f"the processes lost each other: {str(error).splitlines()[0]}", status=1)
     except Diverged as error:
         fail(f"{error}. The finished tasks' results are in {where}", status=1)
-    except KeyboardInterrupt:
-        fail(f"interrupted. The finished tasks' results are in {where}", status=130)
+    except Unwritable as error:
+        fail(error, status=1)
+    except Interrupted as error:
+        fail(f"{error}: the same command goes on from there", status=stop.RESUME)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=functools.partial(cli.parse, config=CONFIG, default=DEFAULT))
+    cli.start(main, functools.partial(cli.parse, config=CONFIG, default=DEFAULT))

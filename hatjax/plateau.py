@@ -22,7 +22,13 @@ def make(config: ConfigDict) -> Schedule:
         factor, least = step.hyper["lr_factor"], step.hyper["lr_min"]
         return update(state, loss, params, factor, config.lr_patience, least), params, memory
 
-    return Schedule(begin, after_epoch, lambda state, memory, step: (state.params, memory))
+    def best(state, memory, step):
+        return state.params, memory
+
+    def hasten(state):
+        return state._replace(patience=jnp.ones_like(state.patience))
+
+    return Schedule(begin, after_epoch, best, hasten)
 
 
 def start(lr: Array, patience: int, params: Tree) -> Plateau:

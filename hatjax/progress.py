@@ -17,8 +17,15 @@ SHOWN = 12  # so many tasks fit a printed matrix
 class Reporter:
     """Prints the course of a run. On a terminal the current epoch is a line that renews itself."""
 
-    def __init__(self, tasks: Sequence[str], epochs: int, replicas: int = 1, quiet: bool = False):
-        self.tasks, self.epochs, self.replicas = tasks, epochs, replicas
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        epochs: int,
+        replicas: int = 1,
+        quiet: bool = False,
+        done: int = 0,  # epochs before
+    ):
+        self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self.began = time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
@@ -30,7 +37,8 @@ class Reporter:
             console=self.console,
             transient=True,
         )
-        self.total = self.bar.add_task("compiling ...", total=len(tasks) * epochs)
+        left = len(tasks) * epochs - done
+        self.total = self.bar.add_task("compiling ...", total=left)
 
     def __enter__(self) -> "Reporter":
         if self.console.is_terminal:
@@ -58,10 +66,10 @@ class Reporter:
         if self.replicas > 1:
             line += f"  mean of {len(rows)} of {self.replicas} runs"
         if self.console.is_terminal:
-            self.bar.update(self.total, description=line, completed=done)
+            self.bar.update(self.total, description=line, completed=done - self.done)
         else:
             spent = time.monotonic() - self.began
-            left = spent / done * (len(self.tasks) * self.epochs - done)
+            left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
             self.console.print(f"{line}  at most {left:.0f} s left")
 
     def scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
@@ -82,7 +90,7 @@ class Reporter:
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
         """After task t; acc "R t+1" are the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
-        self.bar.update(self.total, completed=(t + 1) * self.epochs)
+        self.bar.update(self.total, completed=(t + 1) * self.epochs - self.done)
         before = f", on all before {acc[:-1].mean():.1%}" if t else ""
         name = f" {self.tasks[t]}" if self.replicas == 1 else ""
         runs = "" if self.replicas == 1 else f", mean of {count} runs"

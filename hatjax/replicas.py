@@ -7,7 +7,7 @@ have in common has no such axis: how many tasks are learned, and the images of a
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from hatjax import train
 from hatjax.errors import InputError
 from hatjax.types import Approach, Batch, Data, Task, Tree, Turn
 
+T = TypeVar("T")
 AXIS = "replica"
 SHARE = 0.6  # of the free memory that replicas may fill, by a rough estimate
 
@@ -136,12 +137,44 @@ def agreed(values: Sequence[int]) -> list[int]:
     return multihost_utils.broadcast_one_to_all(np.array(values, np.int32)).tolist()
 
 
-def fit(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
-    """How many replicas fill the free memory of all devices, at least one; an estimate.
+def by_first(work: Callable[[], T]) -> T | None:
+    """What `work` gives in process 0, None in the others; all raise the InputError that it raises.
+    """
+    value, problem = None, None
+    try:
+        value = work() if writes() else None
+    except InputError as error:
+        problem = error
+    (refused,) = agreed([problem is not None])
+    if refused:
+        raise problem or InputError("the first process cannot go on: see its message")
+    return value
 
-    A replica holds its parameters about five times (old, new, gradient, best, and one more while
-    they change), its memory, what a batch of training or of evaluation takes, and, at worst, the
-    images of a task of its own.
+
+def from_first(tree: Tree) -> Tree:
+    """The arrays of process 0, in all processes."""
+    return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def anywhere(value: bool) -> bool:
+    """Whether it is so in any process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.any(multihost_utils.process_allgather(np.array(value))))
+
+
+def fit(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
+    """How many replicas fill the free memory of all devices, at least one; an estimate."""
+    free = SHARE * free_memory() * jax.device_count()
+    return max(1, int(free / bytes_of_one(config, approach, tasks)))
+
+
+def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
+    """The memory that a replica takes; an estimate.
+
+    It holds its parameters about six times (old, new, gradient, best, before the epoch, and one
+    more while they change), its memory, what a batch of training or of evaluation takes, and, at
+    worst, the images of a task of its own.
     """
     params, memory = jax.eval_shape(approach.init, jax.random.key(0))
     step = train.evaluation_step(Turn(jnp.int32(0), jnp.int32(0)), train.hyperparameters(config))
@@ -161,9 +194,40 @@ def fit(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
         used.append(scratch(jax.grad(approach.loss, has_aux=True), config.batch))
     examples = [len(task.train.y) + len(task.valid.y) + len(task.test.y) for task in tasks]
     images = (sum if approach.union else max)(examples) * math.prod(image)
-    kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((5 * [params], memory)))
-    free = SHARE * free_memory() * jax.device_count()
-    return max(1, int(free / (kept + max(used) + images)))
+    kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((6 * [params], memory)))
+    return kept + max(used) + images
+
+
+def fitting(
+    config: ConfigDict, approach: Approach, tasks: Sequence[Task], count: int, free: float
+) -> str:
+    """What to change where `free` bytes a device do not hold `count` replicas, by this estimate."""
+    free *= SHARE * jax.device_count()
+
+    def gigabytes(size: float) -> str:
+        return f"{size / 2**30:.2g} GiB"
+
+    need = bytes_of_one(config, approach, tasks)
+    if count > 1 and need <= free:
+        most = min(count - 1, int(free / need))
+        return (
+            f"{count} runs at once take about {count} x {gigabytes(need)}, and "
+            f"{gigabytes(free)} can be filled: --config.at_once={most}"
+        )
+    smaller = config.copy_and_resolve_references()
+    while max(smaller.batch, smaller.eval_batch) > 1 and need > free:
+        smaller.batch, smaller.eval_batch = (smaller.batch + 1) // 2, (smaller.eval_batch + 1) // 2
+        need = bytes_of_one(smaller, approach, tasks)
+    if need > free or smaller.batch == config.batch:
+        return (
+            f"a run takes about {gigabytes(need)}, and {gigabytes(free)} can be filled: a smaller "
+            "network (--config.network.widths), fewer images (--config.data.examples) or smaller "
+            "batches (--config.batch, --config.eval_batch)"
+        )
+    return (
+        f"{gigabytes(free)} can be filled: --config.batch={smaller.batch} "
+        f"--config.eval_batch={smaller.eval_batch}"
+    )
 
 
 def free_memory() -> int:

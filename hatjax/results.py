@@ -2,13 +2,16 @@
 
 A workdir holds
     config.json     the resolved configuration
-    tasks.npz       what prediction needs of the tasks: names, classes, normalisation, pixel orders
+    tasks.npz       what prediction needs of the tasks (names, classes, normalisation, pixel
+                    orders), and fingerprints of their images
     metrics.jsonl   a line for every epoch
     accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t, 0 for u > t;
                     not a number where task u was forgotten on purpose (hatjax.forget)
     loss.npy        "T T": likewise the loss
     accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
     model/          parameters and memory after the last finished task, saved with orbax
+    checkpoints/    what an unfinished run goes on from (hatjax.checkpoints)
+    diverged        why the run stopped, if its loss was no longer a number
     done            there once all tasks are finished
     export/         small networks of single tasks (hatjax.export)
     tensorboard/    event files, if asked for
@@ -27,13 +30,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from filelock import FileLock, Timeout
 from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks, reading, train
 from hatjax import config as configs
-from hatjax.errors import InputError, oneline
+from hatjax.data.raw import numbers
+from hatjax.errors import InputError, Unwritable, oneline
+from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Approach, Array, Network, Task, Tree
+
+LOCK = ".lock"
 
 
 class Model(NamedTuple):
@@ -53,22 +61,19 @@ class Model(NamedTuple):
     learned: tuple[bool, ...]  # False: not yet, or forgotten on purpose
 
 
-def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
-    """Make `where` ready for the results of `config`.
+def check_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
+    """Make sure that the folder `where` is there and can take the results of `config`.
 
-    Raises InputError if it cannot be written, or holds something else than an unfinished run of the
-    same configuration, which is begun anew. `overwrite` removes whatever run is there.
+    Raises InputError if it cannot be written, or holds something else than a run of the same
+    configuration; with `overwrite` it may be any run.
     """
     try:
         where.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=where):
             pass
     except OSError as error:
-        raise InputError(
-            f"workdir {where} cannot be written ({error.strerror}): choose another with "
-            "--workdir=DIR"
-        ) from error
-    there = [p.name for p in where.iterdir()]
+        raise unwritable(where, error) from error
+    there = [p.name for p in where.iterdir() if p.name != LOCK]
     if there and not (where / "config.json").exists():
         raise InputError(
             f"workdir {where} holds files that are not a run of hatjax ({', '.join(there[:3])}): "
@@ -81,11 +86,72 @@ def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> No
                 f"workdir {where} holds a run of another configuration ({'; '.join(differing)}): "
                 "choose another with --workdir=DIR, or begin anew in it with --overwrite"
             )
-    for name in ("done", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
+
+
+def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
+    """Write the configuration of a run into its workdir, which `overwrite` clears first.
+
+    Raises InputError if that cannot be done.
+    """
+    try:
+        if overwrite:
+            clean(where)
+        write_text(where / "config.json", configs.to_json(config))
+    except OSError as error:
+        raise unwritable(where, error) from error
+
+
+def unwritable(where: Path, error: OSError) -> InputError:
+    return InputError(
+        f"workdir {where} cannot be written ({error.strerror}): choose another with --workdir=DIR"
+    )
+
+
+def clean(where: Path) -> None:
+    """Remove what a run has left in its workdir, but its configuration."""
+    for name in ("done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
         (where / name).unlink(missing_ok=True)
-    for name in ("model", "export", "tensorboard"):
+    for name in ("checkpoints", "model", "export", "tensorboard"):
         shutil.rmtree(where / name, ignore_errors=True)
-    write_text(where / "config.json", configs.to_json(config))
+
+
+@contextlib.contextmanager
+def locked(where: Path) -> Iterator[None]:
+    """Nobody else trains in the workdir `where` meanwhile; the lock dies with its process.
+
+    Raises InputError if somebody does.
+    """
+    lock = FileLock(where / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"another process trains in the workdir {where}: wait for it, stop it, or choose "
+            "another workdir with --workdir=DIR"
+        ) from error
+    except OSError as error:
+        raise unwritable(where, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Raises Unwritable for what goes wrong when results are written to the workdir `where`."""
+    try:
+        yield
+    except Exception as error:  # the disk is full, the folder is gone; tensorstore has its own
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        else:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        gone = "" if where.exists() else ": the folder is gone"
+        raise Unwritable(
+            f"workdir {where} cannot be written ({reason}){gone}. What was saved there before "
+            "stays; when it can be written again, the same command goes on from there"
+        ) from error
 
 
 def finished(where: Path, config: ConfigDict) -> bool:
@@ -96,11 +162,11 @@ def finished(where: Path, config: ConfigDict) -> bool:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """The fields in which two configurations differ, as "path: old value, now new value"."""
+    """The fields in which two runs differ, as "path: old value, now new value"."""
     a, b = configs.fields(old), configs.fields(new)
     return [
         f"config.{k}: {a.get(k, 'absent')}, now {b.get(k, 'absent')}"
-        for k in sorted(a.keys() | b.keys())
+        for k in sorted((a.keys() | b.keys()) - {*configs.FREE})
         if a.get(k) != b.get(k)
     ]
 
@@ -113,7 +179,7 @@ def read_config(where: Path) -> ConfigDict:
             f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
         )
     try:
-        return configs.from_json(path.read_text())
+        return configs.completed(configs.from_json(path.read_text()))
     except (OSError, ValueError, InputError) as error:
         reason = f"{path} is damaged ({oneline(error)})"
         raise InputError(f"{reason}: remove {where} and run again") from error
@@ -162,10 +228,11 @@ def write_array(path: Path, array: np.ndarray) -> None:
     os.replace(part, path)
 
 
-def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
-    """Save what prediction needs of the tasks."""
+def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
+    """Save what prediction needs of the tasks, and their `known` fingerprints by name."""
     arrays: dict[str, Any] = {
         "names": np.array([task.name for task in tasks]),
+        "fingerprints": np.array([known[task.name] for task in tasks]),
         "row": np.array([task.row for task in tasks]),
         "classes": np.array([task.classes for task in tasks]),
         "image": np.array(tasks[0].train.x.shape[1:]),
@@ -182,30 +249,32 @@ def write_tasks(where: Path, tasks: Sequence[Task]) -> None:
 
 KINDS = {  # of the arrays in tasks.npz: of their dtype
     "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
-    "pixels": "iu",
+    "pixels": "iu", "fingerprints": "U",
 }  # fmt: skip
 
 
 def read_tasks(path: Path) -> dict[str, np.ndarray]:
     """What write_tasks wrote; ValueError, with the reason, if it is something else."""
     found = reading.npz(path, KINDS)
-    if absent := KINDS.keys() - found.keys() - {"pixels"}:
+    if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints"}:
         raise ValueError(f"no array {min(absent)}")
     if strange := [k for k, a in found.items() if a.dtype.kind not in KINDS[k]]:
         raise ValueError(f"{strange[0]} is {found[strange[0]].dtype}")
     total, image = found["names"].size, found["image"].ravel()
-    shapes: dict[str, tuple[int, ...]] = {k: (total,) for k in ("names", "row", "classes")}
+    shapes: dict[str, tuple[int, ...]] = {
+        k: (total,) for k in ("names", "fingerprints", "row", "classes")
+    }
     shapes |= {k: (total, *image[2:3]) for k in ("mean", "std")}
     shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image)))}
     if strange := [k for k, a in found.items() if a.shape != shapes[k]]:
         raise ValueError(f"{strange[0]} is of shape {found[strange[0]].shape}")
-    numbers = np.concatenate([found["mean"], found["std"]])
+    moments = np.concatenate([found["mean"], found["std"]])
     if not (
         0 < total <= 10000
         and np.array_equal(np.sort(found["row"]), np.arange(total))
         and found["classes"].min() > 0
         and image.min() > 0
-        and np.isfinite(numbers).all()
+        and np.isfinite(moments).all()
         and all(np.array_equal(np.sort(p), np.arange(len(p))) for p in found.get("pixels", ()))
     ):
         raise ValueError("its arrays are not those of tasks")
@@ -247,10 +316,39 @@ def read_rows(path: Path) -> list[dict]:
     return rows
 
 
+def check_tasks(where: Path, tasks: Sequence[Task]) -> None:
+    """Raise InputError if the run in `where` was made with other tasks."""
+    try:
+        found = read_tasks(where / "tasks.npz")
+        old = dict(zip(map(str, found["names"]), map(str, found["fingerprints"]), strict=True))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{where / 'tasks.npz'} cannot be read ({oneline(error)}): begin anew with --overwrite"
+        ) from error
+    same_tasks(where, old, fingerprints(tasks))
+
+
+def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
+    """Raise InputError, naming the tasks, if fingerprints of tasks by name differ."""
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if changed:
+        raise InputError(
+            f"the images or labels of {', '.join(changed[:3])} are not those of the run in "
+            f"{where}: bring them back, choose another workdir with --workdir=DIR, or begin anew "
+            "with --overwrite"
+        )
+
+
 def append(where: Path, row: dict) -> None:
     """Add a line to metrics.jsonl."""
     with open(where / "metrics.jsonl", "a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def epochs(where: Path) -> int:
+    """How many lines metrics.jsonl has."""
+    path = where / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
@@ -261,11 +359,38 @@ def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: T
         where / "accuracy.txt",
         "".join(" ".join(f"{a:.4f}" for a in row) + "\n" for row in acc),
     )
-    model = where / "model"
+    part, old = where / ".model.part", where / ".model.old"
+    for folder in (part, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    save_tree(part, {"params": params, "memory": memory})
+    if (where / "model").exists():
+        os.replace(where / "model", old)
+    os.replace(part, where / "model")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_tree(path: Path, tree: Tree) -> None:
+    """Save a pytree of arrays as the folder `path`."""
+    tree = jax.device_get(tree)  # arrays of a device are only read back where there are as many
+    room(path.parent, sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree)))
     with _checkpointer() as checkpointer:
-        # From the host: arrays of a device are only read back where there are as many devices.
-        state = jax.device_get({"params": params, "memory": memory})
-        checkpointer.save(model.absolute(), state, force=model.exists())
+        checkpointer.save(path.absolute(), tree)
+
+
+def room(folder: Path, size: int) -> None:
+    """OSError if the disk has no room for so many bytes in a folder.
+
+    orbax would find out in several threads, which print a traceback each.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size + 2**16)
+
+
+def load_tree(path: Path, shapes: Tree) -> Tree:
+    """The pytree of NumPy arrays in the folder `path`; `shapes` are what jax.eval_shape gives."""
+    with _checkpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), shapes)
 
 
 def _checkpointer():
@@ -298,8 +423,7 @@ def load(where: str | Path) -> Model:
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         state = dict(zip(("params", "memory"), shapes, strict=True))
         verify(where / "model", state)
-        with _checkpointer() as checkpointer:
-            saved = checkpointer.restore((where / "model").absolute(), state)
+        saved = load_tree(where / "model", state)
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
@@ -347,13 +471,12 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
     Grey ones may be "n h w"; feature vectors, if it was trained on them, are "n d".
 
     The images are as in the data set (uint8, 0..255); normalisation and pixel order are applied
-    here. Raises InputError for a task or image shape that the model does not have.
+    here. Raises InputError for a task, image shape or dtype that the model does not have, and for
+    numbers that are not finite.
     """
-    if not 0 <= task < len(model.names):
-        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
+    row, hyper = model.rows[_place(model, task)], train.hyperparameters(model.config)
     pixels = None if model.pixels is None else model.pixels[task]
-    inputs = normalised(x, model.mean[task], model.std[task], pixels)
-    hyper, row = train.hyperparameters(model.config), model.rows[task]
+    inputs = normalised(x, model.image, model.mean[task], model.std[task], pixels)
     logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
     return logits[:, : model.network.classes[row]]
 
@@ -361,11 +484,18 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
 def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
     """The accuracy 0..1 of `task` (counted from 0) on raw images as for `predict`, labels "n".
 
-    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0.
+    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0, and
+    for labels that are not the task's.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    if not len(x) or y.shape != (len(x),):
+    x, y = numbers(x, "the images"), numbers(y, "the labels")
+    if not x.ndim or not len(x) or y.shape != x.shape[:1]:
         raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
+    classes = model.network.classes[model.rows[_place(model, task)]]
+    strange = (y < 0) | (y >= classes) | (y % 1 != 0)
+    if strange.any():
+        raise InputError(
+            f"the labels hold {y[strange][0]:g}: task {task} has the labels 0..{classes - 1}"
+        )
     size = model.config.eval_batch
     right = sum(
         int(np.sum(np.argmax(predict(model, x[i : i + size], task), -1) == y[i : i + size]))
@@ -374,17 +504,32 @@ def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
     return right / len(x)
 
 
+def _place(model: Model, task: int) -> int:
+    """The task's place in the sequence; InputError if the model does not have it."""
+    if not isinstance(task, (int, np.integer)) or not 0 <= task < len(model.names):
+        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
+    return int(task)
+
+
 def normalised(
-    x: np.ndarray, mean: np.ndarray, std: np.ndarray, pixels: np.ndarray | None
+    x: np.ndarray,
+    image: tuple[int, ...],
+    mean: np.ndarray,
+    std: np.ndarray,
+    pixels: np.ndarray | None,
 ) -> np.ndarray:
-    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order."""
-    x = np.asarray(x)
-    x = x.reshape(*x.shape, *[1] * (4 - x.ndim))
+    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order.
+
+    Images of one channel may be "n h w", and those of one pixel "n c": feature vectors. Raises
+    InputError for other shapes than `image` "h w c", and as data.raw.numbers.
+    """
+    x = numbers(x, "the images")
+    h, w, c = image
+    shapes = [image, *[(h, w)] * (c == 1), *[(c,)] * (h == w == 1)]
+    if x.shape[1:] not in shapes or not x.ndim:
+        expected = ", ".join(map(str, shapes[-1]))
+        raise InputError(f"the images are of shape {x.shape}: the model expects [n, {expected}]")
+    x = x.reshape(len(x), *image)
     if pixels is not None:
-        if x[0].size != len(pixels):
-            raise InputError(
-                f"images of shape {x.shape[1:]}: the model was trained on {len(pixels)} "
-                "numbers an image"
-            )
         x = x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
     return (x.astype(np.float32) - mean) / std

@@ -1,8 +1,10 @@
 """A whole experiment, top to bottom: learn the tasks in turn, evaluate, keep the results."""
 
 import contextlib
-import math
+import logging
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -11,22 +13,28 @@ from ml_collections import ConfigDict
 
 from hatjax import (
     approaches,
+    checkpoints,
+    failure,
     feed,
-    keys,
     metrics,
     networks,
     progress,
     replicas,
     results,
+    stop,
     tasks,
     tensorboard,
     train,
     transforms,
 )
 from hatjax import config as configs
+from hatjax import course as courses
+from hatjax.course import Course
 from hatjax.data import cache
-from hatjax.errors import Diverged, InputError
-from hatjax.types import Approach, Data, Network, Task, Turn
+from hatjax.errors import Diverged, InputError, Interrupted
+from hatjax.group import Group
+from hatjax.log import Log
+from hatjax.types import Approach, Network, Task, Tree
 
 
 def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Network]:
@@ -62,15 +70,20 @@ def describe(config: ConfigDict) -> str:
 
 
 def run(
-    config: ConfigDict, where: Path, overwrite: bool = False, board: bool = False
+    config: ConfigDict,
+    where: Path,
+    overwrite: bool = False,
+    board: bool = False,
+    signals: bool = False,
 ) -> np.ndarray:
     """Train on all tasks and keep the results in the workdir `where`; returns the accuracies "T T".
 
-    `board` writes TensorBoard's event files, too. Raises InputError before anything is written if
-    something cannot be used, and Diverged when the loss is no longer a number; the finished tasks'
-    results stay.
+    A run that was cut off there goes on. `board` writes TensorBoard's event files, too; with
+    `signals` SIGTERM and Ctrl-C save first. Raises InputError before anything is written if
+    something cannot be used; Diverged when the loss is no longer a number, Unwritable when results
+    cannot be written, Interrupted by `signals`: then what is saved stays.
     """
-    (acc,) = run_all({where: config}, overwrite, board=board)
+    (acc,) = run_all({where: config}, overwrite, board=board, signals=signals)
     model = results.load(where)
     print(progress.summary(acc, metrics.capacity(model.network, model.params, model.memory), where))
     return acc
@@ -83,12 +96,13 @@ def run_all(
     sequence: list[Task] | None = None,
     quiet: bool = False,
     board: bool = False,
+    signals: bool = False,
 ) -> list[np.ndarray]:
     """The runs of plans.replicas, each in its workdir, `at_once` or as many as the memory holds.
 
-    Returns the accuracies "T T" of each. `sequence` as in `prepare`, for a single run; `quiet`
-    prints no progress; `board` as in `run`. Raises as `run`; Diverged only when all the others have
-    finished.
+    What is not finished there goes on where it was last saved. Returns the accuracies "T T" of
+    each. `sequence` as in `prepare`, for a single run; `quiet` prints no progress; `board` and
+    `signals` as in `run`. Raises as `run`; Diverged only when all the others have finished.
     """
     if board:
         tensorboard.check()
@@ -96,146 +110,211 @@ def run_all(
     config = next(iter(runs.values()))
     sequence, network = prepare(config, sequence)
     approach = approaches.make(config, network)
-    open_all(runs, overwrite)
-    most = at_once or len(runs)
-    if len(runs) > 1 and not at_once:
-        (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
-    if len(runs) > most and replicas.writes():
-        print(f"{len(runs)} runs, {most} at once")
-    places = list(runs)
-    accs: list[np.ndarray] = []
+    accs: dict[Path, np.ndarray] = {}
     lost: list[str] = []
-    for first in range(0, len(places), most):
-        chunk = {where: runs[where] for where in places[first : first + most]}
-        seeds = {c.seed: c for c in chunk.values()}
-        sequences = {
-            seed: sequence if seed == config.seed else prepare(c)[0] for seed, c in seeds.items()
-        }
-        for where, c in chunk.items() if replicas.writes() else ():
-            results.write_tasks(where, sequences[c.seed])
-        some, diverged = together(chunk, network, approach, sequences, quiet, board)
-        accs, lost = accs + some, lost + diverged
+    with contextlib.ExitStack() as locks:
+        replicas.by_first(lambda: open_all(runs, overwrite, locks))
+        for places in groups(list(runs), config, approach, sequence, at_once):
+            chunk = {where: runs[where] for where in places}
+            seeds = {c.seed: c for c in chunk.values()}
+            group = Group(
+                chunk,
+                {s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()},
+                approach,
+            )
+            with advice(config, approach, sequence, len(chunk)):
+                course = together(group, network, approach, quiet, board, signals)
+            accs |= dict(zip(places, course.acc, strict=True))
+            lost += course.lost.values()
     if lost:
         raise Diverged("; ".join(lost))
-    return accs
+    return [accs[where] for where in runs]
 
 
-def open_all(runs: dict[Path, ConfigDict], overwrite: bool) -> None:
-    """Make the workdirs ready, in the process that writes; all of them raise what it raises."""
-    problem = None
-    try:
-        for where, c in runs.items() if replicas.writes() else ():
-            results.open_workdir(where, c, overwrite)
-    except InputError as error:
-        problem = error
-    (refused,) = replicas.agreed([int(problem is not None)])
-    if refused:
-        raise problem or InputError("the first process cannot use the workdir: see its message")
+def open_all(
+    runs: dict[Path, ConfigDict], overwrite: bool, locks: contextlib.ExitStack
+) -> None:
+    """Make the workdirs ready, and lock them; InputError if one cannot be used."""
+    for where, config in runs.items():
+        results.check_workdir(where, config, overwrite)
+        locks.enter_context(results.locked(where))
+        results.open_workdir(where, config, overwrite)
+
+
+def groups(
+    places: list[Path], config: ConfigDict, approach: Approach, sequence: list[Task], at_once: int
+) -> list[list[Path]]:
+    """The workdirs of the runs that are trained by one program, `at_once` or as many as fit.
+
+    Runs that began together go on together, which is what makes them bit-identical.
+    """
+    most = at_once or len(places)
+    if len(places) > 1 and not at_once:
+        (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
+    if len(places) > most and replicas.writes():
+        print(f"{len(places)} runs, {most} at once")
+    begun = [checkpoints.group(where) for where in places if replicas.writes()]
+    mark = replicas.agreed(
+        [next((i for i, g in enumerate(begun) if where.name in g), -1) for where in places]
+    )
+    chunks = []
+    for number in sorted(set(mark), key=mark.index):
+        own = [where for where, m in zip(places, mark, strict=True) if m == number]
+        size = len(own) if number >= 0 and not at_once else most
+        chunks += [own[i : i + size] for i in range(0, len(own), size)]
+    return chunks
 
 
 def together(
-    runs: dict[Path, ConfigDict],
+    group: Group,
     network: Network,
     approach: Approach,
-    sequences: dict[int, list[Task]],
     quiet: bool = False,
     board: bool = False,
-) -> tuple[list[np.ndarray], list[str]]:
-    """Runs in one program: their accuracies "T T", and what became of those that diverged."""
-    places, settings, count = list(runs), list(runs.values()), len(runs)
-    config, seeds = settings[0], list(dict.fromkeys(c.seed for c in settings))
-    place = replicas.Placement(count)
-    padded = [*settings, *[settings[-1]] * (place.padded - count)]  # to equal shares of the devices
-    version = [seeds.index(c.seed) for c in padded]
-    tasks_of = [sequences[c.seed] for c in padded]
+    signals: bool = False,
+) -> Course:
+    """Train the runs of a group to the end, from where they stand; returns where that is.
 
-    def length(split: str, batch: int, union: bool = False) -> int:
-        return max(feed.capacity(sequences[seed], split, batch, union) for seed in seeds)
-
-    def put(t: int, split: str, union: bool = False) -> Data:
-        each = [feed.pad(sequences[seed], t, split, lengths[split], union) for seed in seeds]
-        return place.data(feed.stack(each, version))
-
-    def turn(t: int) -> Turn:
-        rows = np.array([sequence[t].row for sequence in tasks_of], np.int32)
-        return Turn(place.put(rows), place.put(np.int32(t), shared=True))
-
-    def kept() -> set[int]:
-        """The replicas whose results this process keeps."""
-        return set(range(count)) - lost.keys() if replicas.writes() else set()
-
-    lengths = {
-        "train": length("train", config.batch, approach.union),
-        "valid": length("valid", config.eval_batch, approach.union),
-        "test": length("test", config.eval_batch),
-    }
-    program = replicas.compile(config, approach, place.padded)
-    hyper = place.put(jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded)))
-    own_seed = place.put(np.array([c.seed for c in padded], np.uint32))
-    key = jax.jit(jax.vmap(lambda seed, i: jax.random.fold_in(keys.key(seed), i), (0, None)))
-    params, memory = program.init(key(own_seed, 0))
-    total = len(tasks_of[0])
-    acc, loss = np.zeros((2, count, total, total))
-    lost: dict[int, str] = {}
-
-    names = [task.name for task in tasks_of[0]]
-    quiet = quiet or not replicas.writes()
+    Raises Interrupted and Unwritable.
+    """
+    program = replicas.compile(group.config, approach, group.placement.padded)
+    found, notes = courses.resume(group, approach)
+    course = found or courses.begin(group, program)
+    if found:
+        notes = [f"going on after {course.at}", *notes]
+    for r in course.going() if replicas.writes() else ():
+        with results.writing(group.places[r]):
+            results.write_tasks(group.places[r], group.tasks[r], group.fingerprints(r))
     with (
-        progress.Reporter(names, config.epochs, count, quiet) as report,
-        contextlib.ExitStack() as stack,
+        Log(group, course, quiet, board) as log,
+        stop.requested() if signals else contextlib.nullcontext(stop.never) as stopping,
     ):
-        boards: dict[int, tensorboard.Board] = {}
-        for r in kept() if board else ():
-            boards[r] = tensorboard.Board(places[r])
-            stack.callback(boards[r].close)
-        for t in range(total):
-            began, now = time.monotonic(), turn(t)
-            data, valid = put(t, "train", approach.union), put(t, "valid", approach.union)
-            sizes = [feed.count(tasks, t, "train", approach.union) for tasks in tasks_of]
-            state = program.begin(params, memory, now, key(own_seed, t + 1), hyper)
-            epoch, going = 0, set(range(count)) - lost.keys()
-            while approach.trained and going and epoch < config.epochs:
-                state, scores = program.epoch(state, data, valid, now, hyper)
-                scores, rows = place.fetch(scores), []
-                for r in sorted(going):
-                    mine = {k: v[r] for k, v in scores.items()}
-                    try:
-                        rows.append(epoch_row(settings[r], t, epoch, sizes[r], mine))
-                    except Diverged as error:
-                        lost[r] = str(error) if count == 1 else f"{places[r].name}: {error}"
-                        continue
-                    if replicas.writes():
-                        results.append(places[r], rows[-1])
-                    if r in boards:
-                        boards[r].epoch(rows[-1])
-                going -= lost.keys() | set(np.flatnonzero(scores["done"]))
-                if rows:
-                    report.epoch(rows)
-                epoch += 1
-            if len(lost) == count:
+        log.say(notes)
+        if found and not course.at.epoch:  # what it was about to write when it was cut off
+            publish(group, course)
+        while course.at.tasks < group.total and course.going():
+            began, t = time.monotonic(), course.at.tasks
+            epochs = learn(group, program, approach, course, log, stopping)
+            if not course.going():
                 break
-            params, memory = program.end(state, data, now, hyper)
-            for u in range(t + 1):
-                scores = program.evaluate(params, memory, put(u, "test"), turn(u), hyper)
-                scores = place.fetch(scores)
-                acc[:, t, u], loss[:, t, u] = scores["accuracy"][:count], scores["loss"][:count]
-            learned = place.fetch((params, memory))
-            for r in kept():
-                own = jax.tree.map(lambda x, r=r: x[r], learned)
-                results.save(places[r], acc[r], loss[r], *own)
-                if r in boards:
-                    sequence, past = tasks_of[r], own[1].get("past", {})
-                    s_max = settings[r].approach.get("s_max")
-                    gates = network.gates(own[0], sequence[t].row, s_max) if past else {}
-                    boards[r].task(acc[r, t, : t + 1], [x.name for x in sequence], gates, past)
-            left = sorted(set(range(count)) - lost.keys())
-            report.task(t, epoch, time.monotonic() - began, acc[left, t, : t + 1])
-            if t + 1 < total:
-                scarce = [metrics.scarce(learned[1].get("past", {}), r) for r in left]
-                report.scarce(t + 1, [layers for layers in scarce if layers])
-    for r in kept():
-        results.write_text(places[r] / "done", "")
-    return list(acc), list(lost.values())
+            evaluate(group, program, course)
+            courses.save(group, course, course.going())
+            learned = publish(group, course)
+            log.task(network, course, learned, epochs, time.monotonic() - began)
+            if t + 1 < group.total:
+                halt(stopping, course)
+    done = [group.places[r] for r in course.going()] if replicas.writes() else []
+    for where in done:
+        with results.writing(where):
+            results.write_text(where / "done", "")
+    for where in done:  # only now, lest some run be finished without the others' last position
+        checkpoints.remove(where)
+    return course
+
+
+def learn(
+    group: Group,
+    program: train.Program,
+    approach: Approach,
+    course: Course,
+    log: Log,
+    stopping: Callable[[], bool],
+) -> int:
+    """Train the next task to its end; the number of its epochs."""
+    t, config, fetch = course.at.tasks, group.config, group.placement.fetch
+    now, data, valid = group.turn(t), group.data(t, "train"), group.data(t, "valid")
+    if course.at.epoch == 0:
+        course.tree = program.begin(*course.tree, now, group.key(t + 1), group.hyper)
+    going = set(course.going()) - set(np.flatnonzero(fetch(course.tree.schedule.done)))
+    clock = checkpoints.Clock(config.checkpoint.epochs, config.checkpoint.minutes)
+    while approach.trained and going and course.at.epoch < config.epochs:
+        course.tree, scores = program.epoch(course.tree, data, valid, now, group.hyper)
+        scores, rows = fetch(scores), {}
+        failed = [r for r in sorted(going) if scores["failed"][r]]
+        for r in sorted(going.difference(failed)):
+            rows[r] = row(group, r, course.at, {k: v[r] for k, v in scores.items()})
+        if failed:
+            failure.handle(group, approach, course, log, failed, scores)
+        log.epoch(rows)
+        going -= course.lost.keys() | set(np.flatnonzero(scores["done"]))
+        course.at = course.at._replace(epoch=course.at.epoch + 1)
+        if going and course.at.epoch < config.epochs:
+            if any(replicas.agreed([clock.due(course.at.epoch)])):
+                courses.save(group, course, course.going())
+                clock.reset()
+            halt(stopping, course, group)
+    epochs = course.at.epoch
+    if course.going():
+        course.tree = program.end(course.tree, data, now, group.hyper)
+        course.at = checkpoints.Position(t + 1, 0)
+    return epochs
+
+
+def finished(where: Path, config: ConfigDict) -> bool:
+    """Whether `where` holds the finished run of `config`; then it needs no checkpoints any more."""
+    there = results.finished(where, config)
+    if there:
+        checkpoints.remove(where)
+    return there
+
+
+def evaluate(group: Group, program: train.Program, course: Course) -> None:
+    """Test the last task and all before it: a row of the accuracies and losses."""
+    t = course.at.tasks - 1
+    for u in range(t + 1):
+        scores = program.evaluate(
+            *course.tree, group.data(u, "test"), group.turn(u), group.hyper
+        )
+        scores = group.placement.fetch(scores)
+        course.acc[:, t, u] = scores["accuracy"][: group.count]
+        course.loss[:, t, u] = scores["loss"][: group.count]
+
+
+def publish(group: Group, course: Course) -> Tree:
+    """Put the results so far into the workdirs; returns params and memory "R ...", on the host."""
+    learned = group.placement.fetch(course.tree)
+    for r in course.going() if replicas.writes() else ():
+        where = group.places[r]
+        with results.writing(where):
+            results.save(where, course.acc[r], course.loss[r], *group.one(r, learned))
+    return learned
+
+
+def halt(stopping: Callable[[], bool], course: Course, unsaved: Group | None = None) -> None:
+    """Raise Interrupted if a process was told to stop, once the group `unsaved` is saved."""
+    if replicas.anywhere(stopping()):
+        if unsaved:
+            courses.save(unsaved, course, course.going())
+        raise Interrupted(f"stopped after {course.at}")
+
+
+def row(group: Group, r: int, at: checkpoints.Position, scores: dict) -> dict:
+    """The line of metrics.jsonl of run r for the epoch after `at`; `scores` as program.epoch."""
+    config, (batches, n) = group.settings[r], group.batches(r, at.tasks)
+    losses = scores["losses"][:batches]
+    line = {"task": at.tasks, "epoch": at.epoch, "train_loss": float(losses.mean())}
+    if "s_max" in config.approach:
+        place = train.progress(config, np.array([0, batches - 1]), batches, n)
+        first, last = transforms.anneal(place, config.approach.s_max)
+        line |= {"s_first": float(first), "s_last": float(last)}
+    aside = ("losses", "failed", "done")
+    return line | {k: float(v) for k, v in scores.items() if k not in aside}
+
+
+@contextlib.contextmanager
+def advice(
+    config: ConfigDict, approach: Approach, sequence: list[Task], count: int
+) -> Iterator[None]:
+    """Says what would fit where the memory does not hold `count` runs: raises InputError."""
+    free = replicas.free_memory()
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"out of memory: {replicas.fitting(config, approach, sequence, count, free)}"
+        ) from error
 
 
 def recall(where: Path) -> str:
@@ -245,29 +324,22 @@ def recall(where: Path) -> str:
     return progress.summary(acc, capacity, where)
 
 
-def epoch_row(config: ConfigDict, t: int, epoch: int, n: int, scores: dict) -> dict:
-    """An epoch's line of metrics.jsonl; Diverged if one of its losses is not a number."""
-    batches = math.ceil(n / config.batch)
-    losses = np.asarray(scores.pop("losses"))[:batches]
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad) or not np.isfinite(scores["valid_loss"]):
-        step = f"step {bad[0] + 1} of {batches}" if len(bad) else "its validation"
-        raise Diverged(
-            f"the loss is not a finite number in task {t + 1}, epoch {epoch + 1}, {step}: try a "
-            f"smaller --config.lr (now {config.lr}) or --config.approach.clip "
-            f"(now {config.approach.clip})"
-        )
-    row = {"task": t, "epoch": epoch, "train_loss": float(losses.mean())}
-    if "s_max" in config.approach:
-        place = train.progress(config, np.array([0, batches - 1]), batches, n)
-        first, last = transforms.anneal(place, config.approach.s_max)
-        row |= {"s_first": float(first), "s_last": float(last)}
-    row |= {k: float(v) for k, v in scores.items() if k != "done"}
-    return row
-
-
 def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder: the next start compiles nothing."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache() / "xla"))
+    """Keep compiled programs in the user's cache folder: the next start compiles nothing.
+
+    If it cannot be written, a warning says so, and they are not kept.
+    """
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        return
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    chosen = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        where = chosen or str(cache() / "xla")
+        if "://" not in where:  # else it is no folder of this machine
+            Path(where).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=where):
+                pass
+        jax.config.update("jax_compilation_cache_dir", where)
+    except (InputError, OSError) as error:
+        logging.warning("compiled programs are not kept, so every start compiles: %s", error)
+        jax.config.update("jax_enable_compilation_cache", False)

@@ -42,7 +42,7 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
     difference = largest = 0.0
     for i in range(0, len(images), model.config.eval_batch):
         some = images[i : i + model.config.eval_batch]
-        x = results.normalised(some, small.mean, small.std, small.pixels)
+        x = results.normalised(some, small.image, small.mean, small.std, small.pixels)
         a, b = (np.asarray(compiled[k](own[k], x)) for k in functions)
         difference = max(difference, float(np.abs(a - b).max()))
         largest = max(largest, float(np.abs(a).max()))
@@ -82,6 +82,10 @@ def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
 
     InputError if those in the data root are others.
     """
+    if model.config.tasks.kind == tasks.GIVEN:
+        noise = np.random.default_rng(0).normal(size=(256, *model.image))
+        x = model.mean[task] + model.std[task] * noise
+        return x, f"{len(x)} random examples (arrays given in Python are not kept)"
     where = data.root(model.config.data.root)
     absent = [n for n in model.config.data.sets if not data.at_hand(n, where)]
     if absent:

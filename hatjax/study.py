@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
-from hatjax import cli, plans
-from hatjax.errors import Diverged, InputError
+from hatjax import cli, plans, stop
+from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
 
 DEFAULT = "study_mnist.py"
 CONFIG = cli.define_config(DEFAULT)
@@ -38,19 +38,21 @@ def execute(runs: Sequence[Run]) -> dict[str, str]:
     """Run what is not finished; why which runs failed, by name."""
     import jax
 
-    from hatjax import results, run
+    from hatjax import run
 
     failed = {}
     for i, each in enumerate(runs):
         print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
         try:
-            if results.finished(each.where, each.config):
+            if run.finished(each.where, each.config):
                 print("finished before")
                 continue
             began = time.monotonic()
-            run.run(each.config, each.where)
+            run.run(each.config, each.where, signals=True)
             print(f"took {time.monotonic() - began:.0f} s")
-        except (InputError, Diverged) as error:
+        except Interrupted:
+            raise
+        except (InputError, Diverged, Unwritable) as error:
             failed[each.name] = str(error)
         except Exception as error:  # whatever it is, the other runs go on
             logging.exception(each.name)
@@ -108,10 +110,8 @@ def main(argv: list[str]) -> None:
         return
     try:
         failed = execute(runs)
-    except KeyboardInterrupt:
-        cli.fail(
-            "interrupted: the same command goes on, and begins the run that was cut off anew", 130
-        )
+    except (Interrupted, KeyboardInterrupt):
+        cli.fail("interrupted: the same command goes on from what is saved", stop.RESUME)
     found, notes = records(runs)
     try:
         notes += [f"{name} failed: {reason}" for name, reason in failed.items()]
@@ -136,4 +136,4 @@ def parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    cli.start(main, parse)

@@ -32,13 +32,18 @@ def check() -> None:
 
 
 class Board:
-    """Writes the events of one run; close it, or the last ones may be lost."""
+    """Writes the events of one run; close it, or the last ones may be lost.
 
-    def __init__(self, where: Path):
+    The run has trained `epochs` of all tasks before; events of later ones, from before a pause, no
+    longer count.
+    """
+
+    def __init__(self, where: Path, epochs: int = 0):
         from tensorboardX import SummaryWriter  # an extra
 
-        self.writer = SummaryWriter(str(where / "tensorboard"))
-        self.epochs = 0  # of all tasks so far
+        folder = str(where / "tensorboard")
+        self.writer = SummaryWriter(folder, purge_step=epochs + 1 if epochs else None)
+        self.epochs = epochs
 
     def epoch(self, row: dict) -> None:
         """After an epoch; `row` is its line of metrics.jsonl."""

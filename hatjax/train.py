@@ -74,11 +74,19 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
             "valid_accuracy": scores["accuracy"],
             "lr": before.schedule.lr,
         } | approach.report(state.params, state.memory, step)
+        failed = ~(jnp.all(jnp.isfinite(losses)) & jnp.isfinite(scores["loss"]))
+        hasty = approach.schedule.hasten(before.schedule)
+        trained = state._replace(schedule=before.schedule)
+        # An epoch whose loss is not a number leaves nothing of what it has learned.
+        state = choose(failed, before._replace(schedule=hasty), trained)
+        loss = jnp.where(failed, jnp.inf, scores["loss"])
         schedule, params, memory = approach.schedule.update(
-            state.schedule, scores["loss"], state.params, state.memory, step
+            state.schedule, loss, state.params, state.memory, step
         )
-        state = State(params, memory, state.optimizer, schedule, key)
-        return state, metrics | {"done": schedule.done}
+        after = State(params, memory, state.optimizer, schedule, key)
+        if config.on_nan == "stop":  # nor of anything: the state is that before it
+            after = choose(failed, before, after)
+        return after, metrics | {"failed": failed, "done": after.schedule.done}
 
     def end(state: State, train: Data, turn: Turn, hyper: Hyper) -> tuple[Tree, Tree]:
         # With the key: the published code's Fisher information is taken with dropout.
@@ -113,22 +121,19 @@ def run_steps(
     turn: Turn,
     key: Array,
     hyper: Hyper,
+    until: Array | None = None,
 ) -> tuple[State, Array, Array]:
-    """One pass over `data` in `order` "N": the state after it, losses "B" (padded), accuracy."""
-    count = feed.trips(data, config.batch)
+    """One pass over `data` in `order` "N": the state after it, losses "B" (padded), accuracy.
+
+    `until` ends it before that batch.
+    """
+    count = feed.trips(data, config.batch) if until is None else until
     most = -(-data.y.shape[1] // config.batch)
 
     def body(i, carry):
         own, optimizer, losses, right = carry
         batch = feed.batch(data, order, i, config.batch)
-        step = Step(
-            task=turn.task,
-            seen=turn.seen,
-            progress=progress(config, i, count, data.n),
-            lr=state.schedule.lr,
-            key=jax.random.fold_in(key, i),
-            hyper=hyper,
-        )
+        step = training_step(config, state, data, i, turn, key, hyper)
         own, optimizer, loss, out = train_step(
             approach, own, state.memory, optimizer, batch, step
         )
@@ -140,6 +145,48 @@ def run_steps(
     own, optimizer, losses, right = lax.fori_loop(0, count, body, carry)
     params = approach.put(state.params, own, state.memory, at)
     return state._replace(params=params, optimizer=optimizer), losses, right / data.n
+
+
+def training_step(
+    config: ConfigDict, state: State, data: Data, i: Array, turn: Turn, key: Array, hyper: Hyper
+) -> Step:
+    """Batch i of an epoch over `data`."""
+    return Step(
+        task=turn.task,
+        seen=turn.seen,
+        progress=progress(config, i, feed.trips(data, config.batch), data.n),
+        lr=state.schedule.lr,
+        key=jax.random.fold_in(key, i),
+        hyper=hyper,
+    )
+
+
+def gradient_sizes(
+    config: ConfigDict,
+    approach: Approach,
+    state: State,
+    data: Data,
+    turn: Turn,
+    hyper: Hyper,
+    i: Array,
+) -> Tree:
+    """The largest absolute number in each parameter's gradient at batch i of the next epoch.
+
+    For whoever asks why an epoch from `state` has failed. What is not a number counts as infinite.
+    """
+    _, shuffling, dropping, _ = jax.random.split(state.key, 4)
+    order = feed.shuffle(shuffling, data)
+    state, *_ = run_steps(config, approach, state, data, order, turn, dropping, hyper, until=i)
+    step = training_step(config, state, data, i, turn, dropping, hyper)
+    own = approach.take(state.params, state.memory, step)
+    batch = feed.batch(data, order, i, config.batch)
+    grads, _ = jax.grad(approach.loss, has_aux=True)(own, state.memory, batch, step)
+    return jax.tree.map(lambda g: jnp.nan_to_num(jnp.max(jnp.abs(g)), nan=jnp.inf), grads)
+
+
+def choose(condition: Array, then: Tree, otherwise: Tree) -> Tree:
+    """One of two trees of the same shapes; `condition` is a bool[]."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
 
 
 def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:

@@ -116,6 +116,7 @@ class Schedule(NamedTuple):
     # (state, validation loss, params, memory, step) -> state, params, memory
     update: Callable[..., tuple[Tree, Tree, Tree]]
     best: Callable[..., tuple[Tree, Tree]]  # (state, memory, step) -> params, memory of the best
+    hasten: Callable[[Tree], Tree]  # state -> state whose rate falls with the next failed epoch
 
 
 class Approach(NamedTuple):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import run
+from hatjax import arrays as arrays_module
+from hatjax import export, results, run, savings
 
 TINY = dict(epochs=3, network={"widths": (12, 12)}, quiet=True)
 
@@ -41,8 +42,6 @@ def test_what_is_learned_is_used(result, capsys):
     np.testing.assert_allclose(np.diag(hatjax.overlap(model)), 1, atol=1e-6)
     small = hatjax.cut(model, 1)
     full = hatjax.predict(model, sets[1][2], 1)
-    from hatjax import export
-
     np.testing.assert_allclose(export.predict(small, sets[1][2]), full, atol=1e-4)
     assert hatjax.forget_task(model, 0, jax.random.key(0)).learned == (False, True)
 
@@ -69,7 +68,7 @@ def test_the_workdir_is_a_run(result):
 )
 def test_feature_vectors_and_other_numbers(shape, kind, approach):
     sets = [arrays(shape=shape, kind=kind, classes=2), arrays(shape=shape, kind=kind)]
-    acc, model = hatjax.fit(sets, approach, **TINY)
+    acc, model = hatjax.fit(iter(sets), approach, **TINY)  # they may come one by one
     assert acc.shape == (2, 2) and (acc[1] > 0).all()
     _, _, x, y = sets[1]
     assert hatjax.evaluate(model, x, y, 1) == pytest.approx(acc[1, 1], abs=1e-6)
@@ -81,9 +80,19 @@ X, Y, X_TEST, Y_TEST = arrays()
 @pytest.mark.parametrize(
     "sets, says",
     [
-        ([], "tasks.count = 0"),
+        ([], "no tasks: give at least one"),
+        (iter(()), "no tasks"),
+        (3, "the sets are a int: expected a list"),
+        ((X, Y, X_TEST, Y_TEST), "task 0: a ndarray: expected .x_train"),
         ([(X, Y)], r"task 0: 2 arrays: expected \(x_train"),
-        ([(X, Y, X_TEST, Y_TEST), (X[:, :3], Y, X_TEST[:, :3], Y_TEST)], "'task 1' are .3, 4, 1."),
+        (
+            [(X, Y, X_TEST, Y_TEST), (X[:, :3], Y, X_TEST[:, :3], Y_TEST)],
+            "task 1: examples of shape .3, 4, 1., but those of task 0 have .4, 4, 1.",
+        ),
+        ([(X / 255, Y, X_TEST, Y_TEST)], "task 0: of x_train and x_test one is uint8"),
+        ([(X * 1e300, Y, X_TEST * 1.0, Y_TEST)], "x_train holds numbers beyond 1e.38"),
+        ([([[1, 2], [3]], Y, X_TEST, Y_TEST)], "task 0: x_train: expected an array of numbers"),
+        ([(X[0, 0], Y, X_TEST, Y_TEST)], "x_train is of shape .4,.: expected images"),
         ([(X, Y + 1, X_TEST, Y_TEST)], "task 0: y_train holds the labels 1, 2, 3: expected 0"),
         ([(X, Y - 1, X_TEST, Y_TEST)], "y_train holds the labels -1"),
         ([(X, Y * 1.0, X_TEST, Y_TEST)], "y_train is float64"),
@@ -92,7 +101,7 @@ X, Y, X_TEST, Y_TEST = arrays()
         ([(X * np.nan, Y, X_TEST, Y_TEST)], "x_train holds numbers that are not finite"),
         ([(X.astype(str), Y, X_TEST, Y_TEST)], "task 0: x_train is <U"),
         ([(X, Y, X_TEST, Y_TEST + 1)], "y_test holds the labels 3, which"),
-        ([(X[:3], Y[:3], X_TEST, Y_TEST)], "has no valid images"),
+        ([(X[:3], Y[:3], X_TEST, Y_TEST)], "no valid images: .*, or change tasks.valid or data"),
     ],
 )
 def test_arrays_that_cannot_be_used(sets, says, tmp_path):
@@ -106,9 +115,19 @@ def test_arrays_that_cannot_be_used(sets, says, tmp_path):
     [
         ({"epoch": 3}, "unknown setting 'epoch'. Did you mean 'epochs'"),
         ({"network": {"width": 3}}, "Did you mean 'network.widths'"),
-        ({"epochs": "many"}, "epochs|many"),
-        ({"epochs": 0}, "config.epochs = 0"),
-        ({"approach.c": -1.0}, "config.approach.c = -1.0"),
+        ({"epochs": "many"}, "setting epochs = 'many': expected a whole number, as 40"),
+        ({"epochs": 0}, "^epochs = 0"),
+        ({"epochs": True}, "epochs = True: expected a whole"),
+        ({"epochs": 2.0}, "epochs = 2.0: expected a whole"),
+        ({"lr": None}, "lr = None: expected a number"),
+        ({"network": {"widths": 3}}, "network.widths = 3: expected a tuple"),
+        ({"network": {"name": "alexnet", "dropout": 0.5}}, "network.dropout = 0.5: expected a tup"),
+        ({"network": {"name": "alexnet"}}, "images of 4x4: alexnet needs .*; use network.name=mlp"),
+        ({"network": {"name": "alex"}}, "alexnet"),
+        ({"approach.name": "ewc"}, "hatjax.fit.sets, approach"),
+        ({"data": {"image": (3, 3, 1)}}, "the arrays tell it"),
+        ({"approach": 3}, "approach = 3: expected a name"),
+        ({"approach.c": -1.0}, "^approach.c = -1.0"),
         ({"network": 3}, "unknown setting 'network'"),
         ({"approach": "hta"}, "Did you mean 'hat'"),
         ({"seeds": 3}, "call it for each seed"),
@@ -117,6 +136,89 @@ def test_arrays_that_cannot_be_used(sets, says, tmp_path):
 def test_settings_that_cannot_be_used(settings, says):
     with pytest.raises(hatjax.InputError, match=says):
         hatjax.fit([arrays()], **settings)
+
+
+def test_settings_of_numpy_and_whole_numbers():
+    widths = [np.int64(12), np.array(8)]
+    settings = dict(epochs=np.int32(2), lr=np.float32(0.5), batch=jax.numpy.int32(16))
+    config = arrays_module.configured(
+        2, "hat", settings | {"network": {"widths": widths}, "approach": {"s_max": 200}}
+    )
+    assert (config.epochs, config.lr, config.batch) == (2, 0.5, 16)
+    assert config.network.widths == (12, 8) and config.approach.s_max == 200.0
+    assert type(config.approach.s_max) is float
+    config = arrays_module.configured(1, "pathnet", {"network.name": "alexnet"})
+    assert len(config.network.dropout) == 5 and config.network.modules == 16
+    config = arrays_module.configured(1, "hat", {"network.widths": np.array([3, 4])})
+    assert config.network.widths == (3, 4)
+
+
+def scaled_features(n: int = 200):
+    """Two features tell the class, in very different units; one is constant, one counts."""
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 2
+    x = np.stack([1e-3 * y, 1e6 * rng.normal(size=n), np.full(n, 0.1), np.arange(n)], 1)
+    return x, y, x[:40], y[:40]
+
+
+def test_every_feature_has_its_own_unit(tmp_path):
+    x, y, x_test, y_test = scaled_features()
+    settings = dict(epochs=20, network={"widths": (16,)}, quiet=True, batch=8)
+    acc, model = hatjax.fit([(x, y, x_test, y_test)], workdir=tmp_path / "run", **settings)
+    assert acc[0, 0] > 0.95 and model.image == (1, 1, 4)
+    assert model.mean.shape == (1, 4) and model.std[0, 2] == 1
+    assert 0 < model.std[0, 0] < 1e-3 < 1e5 < model.std[0, 1]
+    assert hatjax.evaluate(hatjax.load(tmp_path / "run"), x_test, y_test, 0) == acc[0, 0]
+    small = hatjax.cut(model, 0)
+    full = hatjax.predict(model, x_test, 0)
+    np.testing.assert_allclose(export.predict(small, x_test), full, atol=1e-4)
+    report = savings.compare(model, 0, small, 8)
+    assert "random examples" in report["images"]
+
+
+def test_pixels_of_vectors_are_permuted():
+    x, order = np.arange(8.0).reshape(2, 4), np.array([2, 0, 3, 1])
+    got = results.normalised(x, (1, 1, 4), np.zeros(4), np.ones(4), order)
+    np.testing.assert_array_equal(got.reshape(2, 4), x[:, order])
+
+
+@pytest.mark.parametrize(
+    "x, says",
+    [
+        (X[0], r"of shape \(4, 4\): the model expects \[n, 4, 4\]"),
+        (X[:, :3], r"of shape \(60, 3, 4\)"),
+        (X.reshape(60, 16), r"of shape \(60, 16\)"),
+        (X.astype(str), "the images is <U3|the images is <U"),
+        (X.astype(object), "is object"),
+        (np.where(X > 99, np.nan, X), "not finite"),
+        (3, r"of shape \(\)"),
+        ([[1, 2], [3]], "expected an array of numbers"),
+    ],
+)
+def test_images_that_the_model_does_not_take(result, x, says):
+    (_, model), _, _ = result
+    with pytest.raises(hatjax.InputError, match=says):
+        hatjax.predict(model, x, 0)
+    with pytest.raises(hatjax.InputError, match=says):
+        export.predict(hatjax.cut(model, 0), x)
+
+
+@pytest.mark.parametrize(
+    "y, task, says",
+    [
+        (Y + 1, 0, r"labels hold 3: task 0 has the labels 0\.\.2"),
+        (Y - 1, 0, "labels hold -1"),
+        (Y + 0.5, 0, "labels hold 0.5"),
+        (Y, 1, "labels hold 2: task 1"),
+        (Y, 2, r"task 2: the model has the tasks 0\.\.1"),
+        (Y, "0", "task 0: the model"),
+        (Y.astype(str), 0, "the labels is <U"),
+    ],
+)
+def test_labels_that_the_task_does_not_have(result, y, task, says):
+    (_, model), _, _ = result
+    with pytest.raises(hatjax.InputError, match=says):
+        hatjax.evaluate(model, X, y, task)
 
 
 def test_names():

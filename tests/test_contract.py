@@ -8,6 +8,7 @@ import pytest
 from hatjax import approaches, config, feed, networks, results, train
 from hatjax.networks import rows
 from hatjax.tasks import by_row
+from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Split, Task, Turn
 
 NAMES = list(approaches.APPROACHES)
@@ -146,7 +147,7 @@ def test_memory_survives_a_save_and_a_load(name, tmp_path):
     params, memory = approach.init(jax.random.key(0))
     memory = jax.tree.map(lambda x: x + 1, memory)
     results.write_text(tmp_path / "config.json", config.to_json(c))
-    results.write_tasks(tmp_path, tasks)
+    results.write_tasks(tmp_path, tasks, fingerprints(tasks))
     acc = np.zeros((len(tasks), len(tasks)))
     results.save(tmp_path, acc, acc, params, memory)
     model = results.load(tmp_path)

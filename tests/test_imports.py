@@ -9,8 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "limits", "reading", "types", "keys", "products", "config", "plans", "data", "tasks",
     "feed", "networks", "transforms", "plateau", "approaches", "train", "replicas", "metrics",
-    "results", "masks", "tensorboard", "progress", "run", "arrays", "cli", "small", "savings",
-    "export", "forget", "benchmark", "main", "report", "study",
+    "results", "masks", "checkpoints", "group", "course", "stop", "tensorboard", "progress", "log",
+    "failure", "run", "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main",
+    "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
@@ -18,6 +19,7 @@ ONLY_IN = {
     "torch": {"data", "benchmark"},
     "orbax": {"results"},
     "tensorstore": {"results"},
+    "filelock": {"data", "results"},
     "matplotlib": {"report"},
     "tensorboardX": {"tensorboard"},
 }

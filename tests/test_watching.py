@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import config, run, tensorboard
+from hatjax import config, results, run, tensorboard
 from hatjax.errors import InputError
 
 TINY = ["--config.network.widths=(8,6)", "--config.tasks.count=3", "--config.epochs=2"]
@@ -24,14 +24,17 @@ def command(folder: Path, *args: str, **more: str) -> subprocess.CompletedProces
 
 
 def events(where: Path) -> dict[str, list[tuple[int, object]]]:
-    """Tag -> (step, a number or the histogram) of the only event file in WORKDIR/tensorboard."""
+    """Tag -> (step, a number or the histogram) of WORKDIR/tensorboard, as TensorBoard reads it."""
     from tensorboardX.proto import event_pb2
 
-    (path,) = (where / "tensorboard").iterdir()
-    data, found = path.read_bytes(), {}
+    data = b"".join(path.read_bytes() for path in sorted((where / "tensorboard").iterdir()))
+    found = {}
     while data:
         (length,) = struct.unpack("<Q", data[:8])
         event = event_pb2.Event.FromString(data[12 : 12 + length])
+        if event.session_log.status == event_pb2.SessionLog.START:
+            for seen in found.values():
+                seen[:] = [(step, value) for step, value in seen if step < event.step]
         for v in event.summary.value:
             histogram = v.HasField("histo")
             found.setdefault(v.tag, []).append(
@@ -60,6 +63,38 @@ def test_events_of_a_run(tmp_path):
     # A run that begins anew begins its events anew; without the flag there are none.
     again = command(tmp_path, "--workdir=w", "--overwrite")
     assert again.returncode == 0 and not (tmp_path / "w" / "tensorboard").exists()
+
+
+def test_events_of_a_run_with_a_pause(tmp_path, monkeypatch):
+    """It is cut off after five epochs, the last of which no checkpoint knows."""
+    c = config.make("digits", "hat")
+    c.network.widths, c.tasks.count, c.epochs, c.checkpoint.epochs = (8, 6), 2, 3, 1
+    append, count = results.append, []
+
+    def cut(where, row):
+        append(where, row)
+        count.append(row)
+        if len(count) == 5:
+            board.epoch(row)
+            raise KeyboardInterrupt
+
+    board, make = None, tensorboard.Board
+
+    def remember(*args):
+        nonlocal board
+        board = make(*args)
+        return board
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "append", cut)
+        patch.setattr(tensorboard, "Board", remember)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(c, tmp_path / "w", board=True)
+    assert len(events(tmp_path / "w")["loss/train"]) == 5
+    run.run(c, tmp_path / "w", board=True)
+    found = events(tmp_path / "w")
+    assert [step for step, _ in found["loss/train"]] == [1, 2, 3, 4, 5, 6]
+    assert [v for _, v in found["schedule/task"]] == [1, 1, 1, 2, 2, 2]
 
 
 def test_events_of_replicas_without_gates(tmp_path):

@@ -142,7 +142,10 @@ def make(config: ConfigDict) -> Schedule:
     def best(state: Tournament, memory: Tree, step):
         return state.params, walk(state, state.winner, memory, step)
 
-    return Schedule(start, update, best)
+    def hasten(state: Tournament) -> Tournament:
+        return state._replace(patience=state.patience.at[state.turn].set(1))
+
+    return Schedule(start, update, best, hasten)
 
 
 def walk(state: Tournament, rival: Array, memory: Tree, step) -> Tree:

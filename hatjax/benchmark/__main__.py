@@ -22,7 +22,7 @@ import json
 import logging
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from hatjax import cli
 from hatjax.errors import InputError, unknown
@@ -106,4 +106,4 @@ def parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    cli.start(main, parse)

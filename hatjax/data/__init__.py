@@ -33,15 +33,22 @@ def root(given: str) -> Path:
     InputError if it begins with the home folder of somebody who is not known.
     """
     chosen = given or os.environ.get("HATJAX_DATA")
-    try:
-        return Path(chosen).expanduser() if chosen else cache() / "data"
-    except RuntimeError as error:
-        raise InputError(f"data root {chosen}: {error}: give it by --config.data.root") from error
+    return _expanded(chosen) if chosen else cache() / "data"
 
 
 def cache() -> Path:
     """hatjax's folder in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatjax"
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hatjax"
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: there is no such home folder: give --config.data.root=DIR or $HATJAX_DATA, "
+            "and $XDG_CACHE_HOME"
+        ) from error
 
 
 def load(name: str, where: Path) -> Raw:
@@ -61,8 +68,8 @@ def load(name: str, where: Path) -> Raw:
         known = {*sources.SOURCES, *found(where)}
     except OSError as error:
         raise InputError(
-            f"image set {name!r} cannot be looked for in {where} ({oneline(error)}): choose "
-            "another data root by --config.data.root"
+            f"image set {name!r} cannot be read from {where} ({oneline(error)}): give the data "
+            "root by --config.data.root=DIR or $HATJAX_DATA"
         ) from error
     if name not in sources.SOURCES:
         raise unknown(
@@ -78,7 +85,7 @@ def found(where: Path) -> list[str]:
     if not where.is_dir():
         return []
     files = [p.stem for p in where.glob("*.npz")]
-    return files + [p.name for p in where.iterdir() if (p / "train").is_dir()]
+    return files + [p.parent.name for p in where.glob("*/train") if p.is_dir()]
 
 
 def at_hand(name: str, where: Path) -> bool:
@@ -90,16 +97,18 @@ def at_hand(name: str, where: Path) -> bool:
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation "c" of the channels of images "n h w c", in their units.
 
-    The published constants where there are some, else those of `x`. A channel that is constant is
-    divided by 1.
+    The published constants where there are some, else those of `x`. A channel that is constant has
+    the deviation 1.
     """
     published = MOMENTS.get((name, x.shape[1]))
     if published and len(published[0]) in (1, x.shape[3]):
         mean, std = (np.full(x.shape[3], 255 * np.asarray(m, np.float32)) for m in published)
         return mean, std
-    if x.dtype != np.uint8:
+    if x.dtype != np.uint8 or x.shape[1:3] == (1, 1):
         mean, std = x.mean((0, 1, 2), dtype=float), x.std((0, 1, 2), dtype=float)
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+        # Rounding lets constant numbers deviate; float32 has none much below 1e-38.
+        varies = (x.min((0, 1, 2)) < x.max((0, 1, 2))) & (std > 1e-30)
+        return mean.astype(np.float32), np.where(varies, std, 1).astype(np.float32)
     counts = np.stack([np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(x, -1, 0)])
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total

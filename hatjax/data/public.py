@@ -1,19 +1,24 @@
 """Readers of the public image sets that torchvision knows, from the files that it downloads."""
 
 import contextlib
+import gzip
 import io
-import socket
-from collections.abc import Callable, Iterator
+import math
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from hatjax.data import folder
+from hatjax.data import download, folder
 from hatjax.data.raw import Raw, checked
+from hatjax.errors import InputError
 
 SIDE = 32  # pixels of a resized traffic sign
-PATIENCE = 60  # seconds that a download may stand still
 
 
 def mnist(kind: str) -> Callable[[Path], Raw]:
@@ -85,28 +90,114 @@ def _resized(images) -> tuple[np.ndarray, np.ndarray]:
 def _get(kind: str, where: Path, **which):
     """A torchvision data set from the files in `where`, else downloaded there.
 
-    Raises ConnectionError with torchvision's reasons if neither can be done.
+    Raises ConnectionError with the reasons if neither can be done, and InputError, naming it, for a
+    damaged file or a folder that cannot be written.
     """
     from hatjax.data.vision import datasets
 
     dataset = getattr(datasets(), kind)
+    _check_idx(where / kind / "raw")
     try:
         return dataset(where, download=False, **which)
     except RuntimeError as error:  # so torchvision says that the files are not there, or damaged
         found = str(error).split(".")[0]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), _bounded():
+    with download.storing(where), download.alone(where / kind):
+        try:
+            ARCHIVES[kind](dataset, where, **which)
+        except ConnectionError as error:
+            raise download.Failed(f"{error} ({found})") from error
+        # It finds the files, or unpacks the archive that it finds, and downloads nothing.
+        with contextlib.redirect_stdout(io.StringIO()):
             return dataset(where, download=True, **which)
-    except Exception as error:  # of the network, the disk or the archive
-        raise ConnectionError(f"{found}; download: {error or type(error).__name__}") from error
+
+
+def _get_idx(dataset, where: Path, train: bool) -> None:
+    folder = where / dataset.__name__ / "raw"
+    for name, checksum in dataset.resources:
+        archive = folder / name
+        _fetch([mirror + name for mirror in dataset.mirrors], archive, checksum)
+        with gzip.open(archive) as content, _all_at_once(archive.with_suffix("")) as part:
+            with open(part, "wb") as file:
+                shutil.copyfileobj(content, file)
+
+
+def _get_cifar(dataset, where: Path, train: bool) -> None:
+    _fetch([dataset.url], where / dataset.filename, dataset.tgz_md5)
+
+
+def _get_svhn(dataset, where: Path, split: str) -> None:
+    url, name, checksum = dataset.split_list[split]
+    _fetch([url], where / name, checksum)
+
+
+# Each split's archives, with their MD5, and the file or folder in each that is kept, as torchvision
+# has them.
+SIGNS = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
+SIGN_FILES = {
+    "train": [("GTSRB-Training_fixed.zip", "513f3c79a4c5141765e10e952eaa2478", "GTSRB/Training")],
+    "test": [
+        ("GTSRB_Final_Test_GT.zip", "fe31e9c9270bbcd7b84b7f21a9d9d9e5", "GT-final_test.csv"),
+        (
+            "GTSRB_Final_Test_Images.zip",
+            "c7e4e6327067d32654124b0fe9e82185",
+            "GTSRB/Final_Test/Images",
+        ),
+    ],
+}
+
+
+def _get_signs(dataset, where: Path, split: str) -> None:
+    for name, checksum, inside in SIGN_FILES[split]:
+        archive, target = where / "gtsrb" / name, where / "gtsrb" / inside
+        if not target.exists():
+            _fetch([SIGNS + name], archive, checksum)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(archive) as content, _all_at_once(target) as part:
+                content.extractall(part.parent)
+                os.replace(part.parent / inside, part)
+
+
+ARCHIVES: dict[str, Callable] = {
+    "MNIST": _get_idx,
+    "FashionMNIST": _get_idx,
+    "CIFAR10": _get_cifar,
+    "CIFAR100": _get_cifar,
+    "SVHN": _get_svhn,
+    "GTSRB": _get_signs,
+}
+
+
+def _fetch(urls: Sequence[str], path: Path, checksum: str) -> None:
+    """download.fetch from the first of several addresses that gives the file."""
+    failures = []
+    for url in urls:
+        try:
+            return download.fetch(url, path, checksum, download.md5)
+        except ConnectionError as error:
+            failures.append(f"{url}: {error}")
+    raise ConnectionError("; ".join(failures))
 
 
 @contextlib.contextmanager
-def _bounded() -> Iterator[None]:
-    """Connections that stand still for PATIENCE seconds are given up; torchvision sets no limit."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def _all_at_once(target: Path) -> Iterator[Path]:
+    """A path in a folder of its own; the file or folder that is put there becomes `target`."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+        part = Path(folder) / "part"
+        yield part
+        os.replace(part, target)
+
+
+def _check_idx(folder: Path) -> None:
+    """Raise InputError, naming it, for an idx file in `folder` that is not as long as it says."""
+    for path in sorted(folder.glob("*-ubyte")):
+        with open(path, "rb") as file:
+            head = np.frombuffer(file.read(16), np.uint8)
+        axes = int(head[3]) if len(head) > 3 else 0
+        sizes = head[4 : 4 + 4 * axes].tobytes()
+        sizes = np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4").tolist()
+        said = 4 + 4 * axes + math.prod(sizes)
+        if len(sizes) != axes or not axes or path.stat().st_size != said:
+            raise InputError(
+                f"{path} is damaged: it has {path.stat().st_size} bytes, not the {said} of its "
+                "head; remove it to download it again"
+            )

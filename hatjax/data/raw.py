@@ -73,6 +73,32 @@ def consistent(where: str, x_train: np.ndarray, y_train, x_test: np.ndarray, y_t
     return Raw(x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32))
 
 
+LARGEST = 1e38  # differences of such numbers are still finite in float32
+
+
+def numbers(x, where: str) -> np.ndarray:
+    """An array of numbers: uint8 stays, to take little memory; others become float32.
+
+    Raises InputError, beginning with `where`, for other dtypes, and for what is not a finite number
+    or too large for float32.
+    """
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"{where}: expected an array of numbers, got {error}") from error
+    if x.dtype.kind not in "buif":
+        raise InputError(f"{where} is {x.dtype} of shape {x.shape}: expected numbers")
+    if x.dtype == np.uint8:
+        return x
+    if not np.isfinite(x).all():
+        raise InputError(f"{where} holds numbers that are not finite: leave those examples out")
+    if (np.abs(x) > LARGEST).any():
+        raise InputError(
+            f"{where} holds numbers beyond {LARGEST:g}, too large for float32: divide them first"
+        )
+    return x.astype(np.float32)
+
+
 def _some(labels: np.ndarray) -> str:
     text = ", ".join(map(str, labels[:12]))
     return text + (", ..." if len(labels) > 12 else "")

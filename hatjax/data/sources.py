@@ -98,6 +98,11 @@ def load(name: str, where: Path) -> Raw:
     if source.keep:
         try:
             npz.write(where / f"{name}.npz", raw)
-        except OSError as error:  # a folder that is only read from
-            logging.warning("%s is not kept as .npz in %s: %s", name, where, error)
+        except OSError as error:  # a folder that is only read from, or a full disk
+            logging.warning(
+                "%s is not kept as .npz in %s, and converted again next time: %s",
+                name,
+                where,
+                error.strerror or error,
+            )
     return raw

@@ -9,7 +9,7 @@ What needs runs that are not there is left out of the report; it names the comma
 import logging
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from hatjax import cli
 from hatjax.errors import InputError
@@ -39,4 +39,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=cli.parse_flags)
+    cli.start(main, cli.parse_flags)

@@ -17,8 +17,8 @@ from hatjax.report.read import Record
 
 # Fields that say which run it is, where and how it runs, but not what is compared.
 ASIDE = (
-    "experiment", "seed", "seeds", "grid", "at_once", "eval_batch", "data.root", "approach.name",
-    "approach.gated",
+    "experiment", "seed", "seeds", "grid", "eval_batch", "approach.name", "approach.gated",
+    *configs.FREE,
 )  # fmt: skip
 
 

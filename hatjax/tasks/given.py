@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import data
-from hatjax.data.raw import consistent
+from hatjax.data.raw import consistent, numbers
 from hatjax.errors import InputError
 from hatjax.tasks.holdout import hold_out
 from hatjax.types import Split, Task
@@ -16,24 +16,31 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
     """A task for each (x_train, y_train, x_test, y_test), in their order.
 
     As many training examples are held out as in the other experiments, and each task is normalised
-    by the mean and standard deviation of its training images. Raises InputError, naming task and
-    array, for what cannot be used.
+    by the mean and standard deviation of its training examples: of every channel of images, of
+    every feature of vectors. Raises InputError, naming task and array, for what cannot be used.
     """
-    tasks = []
+    if not sets:
+        raise InputError("no tasks: give at least one (x_train, y_train, x_test, y_test)")
+    tasks: list[Task] = []
     for t, arrays in enumerate(sets):
         name = f"task {t}"
-        if len(arrays) != 4:
-            raise InputError(
-                f"{name}: {len(arrays)} arrays: expected (x_train, y_train, x_test, y_test)"
-            )
+        if not isinstance(arrays, (tuple, list)) or len(arrays) != 4:
+            several = isinstance(arrays, (tuple, list))
+            what = f"{len(arrays)} arrays" if several else f"a {type(arrays).__name__}"
+            raise InputError(f"{name}: {what}: expected (x_train, y_train, x_test, y_test)")
         x_train, y_train, x_test, y_test = arrays
-        raw = consistent(
-            name,
-            images(x_train, f"{name}: x_train"),
-            y_train,
-            images(x_test, f"{name}: x_test"),
-            y_test,
-        )
+        x_train, x_test = images(x_train, f"{name}: x_train"), images(x_test, f"{name}: x_test")
+        if x_train.dtype != x_test.dtype:
+            raise InputError(
+                f"{name}: of x_train and x_test one is uint8 and the other is not: give both in "
+                "one unit and as one dtype"
+            )
+        raw = consistent(name, x_train, y_train, x_test, y_test)
+        if tasks and raw.x_train.shape[1:] != tasks[0].train.x.shape[1:]:
+            raise InputError(
+                f"{name}: examples of shape {raw.x_train.shape[1:]}, but those of task 0 have "
+                f"{tasks[0].train.x.shape[1:]}: bring all to one shape"
+            )
         mean, std = data.moments(name, raw.x_train)
         train, valid = hold_out(config, raw.x_train, raw.y_train)
         test = Split(raw.x_test, raw.y_test)
@@ -42,18 +49,14 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
 
 
 def images(x: np.ndarray, where: str) -> np.ndarray:
-    """Examples as "n h w c": feature vectors "n d" become "n d 1 1", grey images get a channel.
+    """Examples as "n h w c": feature vectors "n d" become "n 1 1 d", grey images get a channel.
 
-    uint8 stays, to take little memory; other numbers become float32. Raises InputError, beginning
-    with `where`, for another number of axes, other dtypes, and what is not a finite number.
+    Raises InputError, beginning with `where`, for another number of axes, and as data.raw.numbers.
     """
-    x = np.asarray(x)
-    if x.dtype.kind not in "buif" or x.ndim not in (2, 3, 4):
+    x = numbers(x, where)
+    if x.ndim not in (2, 3, 4):
         raise InputError(
-            f"{where} is {x.dtype} of shape {x.shape}: expected numbers, images [n, height, width] "
-            "or [n, height, width, channels] or feature vectors [n, d]"
+            f"{where} is of shape {x.shape}: expected images [n, height, width] or [n, height, "
+            "width, channels], or feature vectors [n, d]"
         )
-    x = x if x.dtype == np.uint8 else x.astype(np.float32)
-    if not np.isfinite(x).all():
-        raise InputError(f"{where} holds numbers that are not finite: leave those examples out")
-    return x.reshape(*x.shape, *[1] * (4 - x.ndim))
+    return x[:, None, None] if x.ndim == 2 else x.reshape(*x.shape, *[1] * (4 - x.ndim))

@@ -1,0 +1,58 @@
+"""Where the course of a group's runs goes: metrics.jsonl, TensorBoard, a person's screen."""
+
+import contextlib
+from collections.abc import Sequence
+
+from hatjax import metrics, progress, replicas, results, tensorboard
+from hatjax.course import Course
+from hatjax.group import Group
+from hatjax.types import Network, Tree
+
+
+class Log(contextlib.ExitStack):
+    """Open as long as the group learns; `board` and `quiet` as in run.run_all."""
+
+    def __init__(self, group: Group, course: Course, quiet: bool, board: bool):
+        super().__init__()
+        self.group, self.writes = group, replicas.writes()
+        at, epochs = course.at, group.config.epochs
+        self.report = progress.Reporter(
+            group.names, epochs, group.count, quiet or not self.writes, at.tasks * epochs + at.epoch
+        )
+        self.enter_context(self.report)
+        self.boards: dict[int, tensorboard.Board] = {}
+        for r in course.going() if board and self.writes else ():
+            self.boards[r] = tensorboard.Board(group.places[r], results.epochs(group.places[r]))
+            self.callback(self.boards[r].close)
+
+    def say(self, notes: Sequence[str]) -> None:
+        """Print lines that are not of an epoch."""
+        for note in notes:
+            self.report.console.print(note)
+
+    def epoch(self, rows: dict[int, dict]) -> None:
+        """After an epoch; `rows` are the lines of metrics.jsonl by run. Raises Unwritable."""
+        for r, row in rows.items() if self.writes else ():
+            with results.writing(self.group.places[r]):
+                results.append(self.group.places[r], row)
+                if r in self.boards:
+                    self.boards[r].epoch(row)
+        if rows:
+            self.report.epoch(list(rows.values()))
+
+    def task(self, network: Network, course: Course, learned: Tree, epochs: int, seconds: float):
+        """After a task: what is `learned`, params and memory "R ..." on the host."""
+        t, going = course.at.tasks - 1, course.going()
+        acc = course.acc[:, t, : t + 1]
+        for r in self.boards.keys() & set(going):
+            (params, memory), tasks = self.group.one(r, learned), self.group.tasks[r]
+            past, s_max = memory.get("past", {}), self.group.settings[r].approach.get("s_max")
+            gates = network.gates(params, tasks[t].row, s_max) if past else {}
+            with results.writing(self.group.places[r]):
+                self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
+        self.report.task(t, epochs, seconds, acc[going])
+        if t + 1 < self.group.total:
+            past = learned[1].get("past", {})
+            scarce = [metrics.scarce(past, r) for r in going]
+            self.report.scarce(t + 1, [layers for layers in scarce if layers])
+

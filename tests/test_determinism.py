@@ -1,0 +1,42 @@
+"""The same configuration on the same machine: the same bits, whatever is compiled or kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import test_replicas, test_resume
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def command(folder: Path, *args: str, cache: str, devices: int = 1) -> None:
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / cache)}
+    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    tiny = ["--config.tasks.count=2", "--config.epochs=2", "--config.data.examples=400"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hatjax.main", *args, *tiny],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("approach", ["hat", "imm_mode"])
+def test_the_same_bits_twice(tmp_path, approach):
+    """Each compiled anew, and once more from the compilation cache."""
+    config = f"--config={CONFIGS}/baseline.py:{approach},digits"
+    for where, cache in (("one", "a"), ("two", "b"), ("three", "b")):
+        command(tmp_path, config, f"--workdir={where}", cache=cache)
+    test_resume.same(tmp_path / "one", tmp_path / "two")
+    test_resume.same(tmp_path / "one", tmp_path / "three")
+
+
+def test_the_same_numbers_on_two_devices(tmp_path):
+    for devices in (1, 2):
+        where = f"--workdir={devices}"
+        command(tmp_path, where, "--config.seeds=2", cache=where, devices=devices)
+    for seed in range(2):
+        one, two = (tmp_path / str(devices) / f"seed{seed}" for devices in (1, 2))
+        test_replicas.same(one, two)

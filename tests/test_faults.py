@@ -1,0 +1,195 @@
+"""What goes wrong while a run trains: the disk, the loss, the memory; and what it says then."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hatjax import checkpoints, config, plans, replicas, results, run
+from hatjax.checkpoints import Position
+from hatjax.errors import Diverged, InputError, Unwritable
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def small(approach: str = "sgd", **changes) -> config.ConfigDict:
+    c = config.make("digits", approach)
+    c.network.widths, c.tasks.count, c.data.examples, c.epochs = (12, 12), 2, 300, 4
+    c.update(changes)
+    return c
+
+
+def lines(where: Path) -> list[dict]:
+    return [json.loads(line) for line in (where / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("approach", ["sgd", "hat", "pathnet", "ewc"])
+def test_a_loss_that_is_not_a_number(tmp_path, approach):
+    c = small(approach)
+    c.lr, c.approach.clip = 1e38, 1e38
+    with pytest.raises(Diverged) as told:
+        run.run(c, tmp_path / "w")
+    text = str(told.value)
+    assert "task 1, epoch 1, step " in text and "--config.lr (now 1e+38)" in text
+    assert re.search(r"the largest gradient of step \d+ is that of (trunk|gates|head)/\S+ \(", text)
+    assert "--config.on_nan=lower" in text
+    assert (tmp_path / "w" / "diverged").read_text() == text
+    assert not (tmp_path / "w" / "done").exists()
+
+
+def test_lower_goes_on_with_a_lower_rate(tmp_path, capsys):
+    c = small(lr=3e29, lr_factor=1e30, on_nan="lower", epochs=6)
+    c.approach.clip = 1e38
+    acc = run.run(c, tmp_path / "w")
+    out = capsys.readouterr().out
+    assert "warning: the loss is not a finite number in task 1, epoch 1" in out
+    assert "back to before this epoch, with the rate 0.3" in out
+    assert np.isfinite(acc).all() and acc[0, 0] > 0.2
+    rows = lines(tmp_path / "w")
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    first = next(row for row in rows if row["task"] == 0)
+    assert first["epoch"] == 1 and first["lr"] == pytest.approx(0.3)
+
+
+def test_the_state_before_is_kept_and_lower_goes_on_from_it(tmp_path, capsys):
+    """A run that diverges in a later epoch, since its rate is raised there."""
+    c = small(epochs=6)
+    where, save = tmp_path / "w", checkpoints.save
+    # As if it had learned with lr 0.05 so far: its checkpoint says that the rate is high now.
+    c.checkpoint.epochs = 1
+    monkey = pytest.MonkeyPatch()
+
+    def raised(place, at, saved, about):
+        if at == Position(0, 2):
+            schedule = saved.tree.schedule._replace(lr=np.float32(1e30))
+            saved = saved._replace(tree=saved.tree._replace(schedule=schedule))
+        save(place, at, saved, about)
+        if at == Position(0, 2):
+            raise KeyboardInterrupt
+
+    monkey.setattr(checkpoints, "save", raised)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(c, where)
+    monkey.undo()
+    for _ in range(2):  # it diverges again in the same place
+        with pytest.raises(Diverged, match="task 1, epoch 3, step "):
+            run.run(c, where)
+        assert checkpoints.positions(where)[0] == Position(0, 2)
+        assert [row["epoch"] for row in lines(where)] == [0, 1]
+    c.on_nan, c.lr_factor = "lower", 3.0
+    capsys.readouterr()
+    run.run(c, where)
+    out = capsys.readouterr().out
+    assert "going on after task 1, epoch 2" in out and "with the rate 3.3e+29" in out
+    assert (where / "done").exists() and not (where / "diverged").exists()
+    assert not (where / "checkpoints").exists()
+
+
+def test_one_of_a_group_diverges_in_the_middle(tmp_path):
+    """The others learn what they learn without a pause, though the group is cut off afterwards."""
+    c = small(epochs=4, seeds=1)
+    c.grid, c.approach.clip, c.checkpoint.epochs = "lr=0.05,1e30,0.1", 1e38, 1
+    runs = {where: own for where, own in plans.replicas(c).items()}
+
+    def of(folder: str) -> dict:
+        return {tmp_path / folder / name: own for name, own in runs.items()}
+
+    with pytest.raises(Diverged):
+        run.run_all(of("whole"))
+    save = checkpoints.save
+    monkey = pytest.MonkeyPatch()
+
+    def cut(place, at, *rest):
+        save(place, at, *rest)
+        if at == Position(1, 1) and place.name == "seed0-lr=0.1":
+            raise KeyboardInterrupt
+
+    monkey.setattr(checkpoints, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_all(of("cut"))
+    monkey.undo()
+    with pytest.raises(Diverged, match=r"lr=1e\+30"):
+        run.run_all(of("cut"))
+    for name in ("seed0-lr=0.05", "seed0-lr=0.1"):
+        for file in ("metrics.jsonl", "accuracy.npy", "done"):
+            one, other = (tmp_path / k / name / file for k in ("whole", "cut"))
+            assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_folder_vanishes(tmp_path, monkeypatch):
+    append = results.append
+
+    def vanish(where, row):
+        if row["task"] == 1 and row["epoch"] == 1:
+            shutil.rmtree(where)
+        append(where, row)
+
+    monkeypatch.setattr(results, "append", vanish)
+    with pytest.raises(Unwritable, match="w cannot be written .*the folder is gone"):
+        run.run(small(), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+def command(folder: Path, *args: object, most: int = -1) -> subprocess.CompletedProcess:
+    """`python -m hatjax.main ARGS`, whose files cannot grow beyond `most` bytes."""
+    code = (
+        f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, -1));"
+        "runpy.run_module('hatjax.main', run_name='__main__')"
+    )
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
+def test_the_disk_is_full(tmp_path, most):
+    """Metrics, checkpoint or model fail in turn."""
+    args = ["--workdir=w", "--config.network.widths=(90,90)", "--config.tasks.count=2"]
+    args += ["--config.epochs=6", "--config.checkpoint.epochs=2"]
+
+    assert command(tmp_path, *args, "--workdir=whole").returncode == 0  # and compiled
+    full = command(tmp_path, *args, most=most)
+    assert full.returncode == 1, full.stderr
+    assert "Traceback" not in full.stderr
+    assert "error: workdir w cannot be written (" in full.stderr.splitlines()[-1]
+    assert "File too large" in full.stderr and "the same command goes on" in full.stderr
+    # There is room again.
+    assert command(tmp_path, *args).returncode == 0
+    for name in ("metrics.jsonl", "accuracy.npy"):
+        assert (tmp_path / "w" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_out_of_memory(tmp_path):
+    done = command(tmp_path, "--config.network.widths=(20,3000000)", "--config.eval_batch=1000000")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "error: out of memory: " in done.stderr and "--config." in done.stderr
+
+
+def test_what_would_fit(monkeypatch):
+    c = small("hat")
+    c.network.widths, c.batch, c.eval_batch = (200, 200), 64, 512
+    sequence, network = run.prepare(c)
+    approach = run.approaches.make(c, network)
+    one = replicas.bytes_of_one(c, approach, sequence)
+
+    def fitting(share: float, count: int) -> str:
+        return replicas.fitting(c, approach, sequence, count, share * one / replicas.SHARE)
+
+    assert fitting(3.5, 9).endswith("--config.at_once=3")
+    assert "--config.batch=32 --config.eval_batch=256" in fitting(0.95, 1)
+    assert "a smaller network" in fitting(0.01, 1)
+    monkeypatch.setattr(replicas, "free_memory", lambda: 0.01 * one)
+    error = run.jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")
+    with pytest.raises(InputError, match="out of memory: a run takes about"):
+        with run.advice(c, approach, sequence, 1):
+            raise error
+    with pytest.raises(run.jax.errors.JaxRuntimeError), run.advice(c, approach, sequence, 1):
+        raise run.jax.errors.JaxRuntimeError("INTERNAL: something else")
