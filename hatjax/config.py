@@ -311,7 +311,7 @@ RULES: dict[str, tuple[str, Callable]] = {
     "eval_batch": _batch,
     "on_nan": ("'stop' or 'lower'", lambda v: v in ("stop", "lower")),
     "checkpoint.epochs": _whole(0, 2**31 - 1, " (0: none)"),
-    "checkpoint.minutes": ("a number from 0 to 1e6 (0: none)", lambda v: 0 <= v <= 1e6),
+    "checkpoint.minutes": ("a number from 0 to 3e38 (0: none)", lambda v: 0 <= v <= 3e38),
 }
 # What a field is, if its default is of a type: in words, and as a test.
 KINDS: dict[type, tuple[str, Callable]] = {
@@ -347,8 +347,7 @@ def check(config: ConfigDict) -> None:
         )
     usual = fields(make("digits", name))
     for path in usual:
-        # Only MLPs have dropout_in; the free fields are younger than some runs.
-        if path not in mine and path not in ("network.dropout_in", *FREE):
+        if path not in mine and path != "network.dropout_in":  # which only MLPs have
             raise InputError(
                 f"config.{path} is missing: begin with a configuration of configs/, or "
                 "hatjax.config.make"
@@ -365,6 +364,17 @@ def check(config: ConfigDict) -> None:
             f"config.network.active = {config.network.active}: expected at most "
             f"config.network.modules = {config.network.modules}"
         )
+
+
+def completed(config: ConfigDict) -> ConfigDict:
+    """With the usual values of those fields of FREE that runs of earlier versions lack."""
+    usual, content = fields(make("digits", "sgd")), config.to_dict()
+    for path in FREE:
+        part, _, field = path.rpartition(".")
+        inner = content.setdefault(part, {}) if part else content
+        if isinstance(inner, dict):
+            inner.setdefault(field, usual[path])
+    return ConfigDict(content)
 
 
 def check_field(path: str, value: Any, usual: dict[str, Any]) -> None:

@@ -135,7 +135,7 @@ def read_config(where: Path) -> ConfigDict:
             f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
         )
     try:
-        return configs.from_json(path.read_text())
+        return configs.completed(configs.from_json(path.read_text()))
     except (OSError, ValueError, InputError) as error:
         reason = f"{path} is damaged ({oneline(error)})"
         raise InputError(f"{reason}: remove {where} and run again") from error

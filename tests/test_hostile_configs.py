@@ -223,7 +223,7 @@ def test_any_settings_of_fit(settings, approach):
         (["--config.batch=1000000000000"], "config.batch = 1000000000000: expected a whole"),
         (["--config.lr=1e308"], "config.lr = 1e+308: expected a number from 1e-37 to 3e38"),
         (["--config.experiment=../../x"], "config.experiment = '../../x'"),
-        (["--config.data.root=~no-such-user/x"], "data root ~no-such-user/x"),
+        (["--config.data.root=~no-such-user/x"], "~no-such-user/x: there is no such home folder"),
     ],
 )
 def test_the_command(tmp_path, args, says):
