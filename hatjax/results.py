@@ -17,6 +17,7 @@ A workdir holds
     tensorboard/    event files, if asked for
 """
 
+import io
 import json
 import logging
 import math
@@ -71,8 +72,10 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
     pixels = [task.pixels for task in tasks if task.pixels is not None]
     if pixels:
         arrays["pixels"] = np.stack(pixels).astype(np.int32)
-    part = where / ".tasks.part.npz"
-    np.savez(part, **arrays)
+    content = io.BytesIO()  # on a full disk, zipfile leaves a file that it cannot close
+    np.savez(content, **arrays)
+    part = where / ".tasks.npz.part"
+    part.write_bytes(content.getvalue())
     os.replace(part, where / "tasks.npz")
 
 

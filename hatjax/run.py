@@ -311,7 +311,8 @@ def advice(
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        said = ("RESOURCE_EXHAUSTED", "Out of memory")  # now, and by older releases
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in said):
             raise
         raise InputError(
             f"out of memory: {replicas.fitting(config, approach, sequence, count, free)}"
