@@ -95,7 +95,10 @@ def storing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """One process at a time, of those that ask for the same path; the others wait."""
+    """One process at a time, of those that ask for the same path; the others wait.
+
+    The file of the lock, .NAME.lock, stays: whoever waits for it would else wait for another.
+    """
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
