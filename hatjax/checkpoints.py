@@ -3,7 +3,7 @@
 A workdir's checkpoints/ holds the newest two, each a folder TASKS-EPOCH: so many tasks are learned,
 and so many epochs of the next one. In it are
 
-    state/                        between tasks parameters and memory, else train's State (orbax)
+    state/                        between tasks what model/ is, else train's State (orbax)
     accuracy.npy, loss.npy        "T T", as far as they are known
     metrics.jsonl                 the lines so far
     about.json                    fingerprints of the tasks, the runs of the same program, versions
@@ -57,7 +57,7 @@ class About(NamedTuple):
 class Saved(NamedTuple):
     """What a checkpoint holds, on the host."""
 
-    tree: Tree  # params, memory, or a State
+    tree: Tree  # {"params", "memory"} or a State
     acc: np.ndarray  # "T T"
     loss: np.ndarray  # "T T"
 

@@ -37,7 +37,10 @@ def begin(group: Group, program: train.Program) -> Course:
 
 def save(group: Group, course: Course, runs: list[int]) -> None:
     """Save where `runs` stand. Every process takes part, one writes. Raises Unwritable."""
-    tree = group.placement.fetch(checkpoints.packed(course.tree))
+    tree = course.tree
+    if course.at.epoch == 0:  # as a model is saved
+        tree = dict(zip(("params", "memory"), tree, strict=True))
+    tree = group.placement.fetch(checkpoints.packed(tree))
     for r in runs if replicas.writes() else ():
         where = group.places[r]
         about = About(
@@ -70,6 +73,8 @@ def resume(group: Group, approach: Approach) -> tuple[Course | None, list[str]]:
         saved = stacked(group, packed), nothing, nothing
     tree, acc, loss = replicas.from_first(saved)
     tree = checkpoints.unpacked(group.placement.put(tree), shapes)
+    if at.epoch == 0:
+        tree = tree["params"], tree["memory"]
     return Course(at, tree, np.asarray(acc, float), np.asarray(loss, float), lost), notes
 
 
@@ -125,7 +130,7 @@ def shapes_at(group: Group, approach: Approach, at: Position) -> Tree:
     key = keys.key(0)
     params, memory = jax.eval_shape(functions.init, key)
     if at.epoch == 0:
-        return params, memory
+        return {"params": params, "memory": memory}
     return jax.eval_shape(functions.begin, params, memory, turn, key, hyper)
 
 

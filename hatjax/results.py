@@ -24,7 +24,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,6 +182,17 @@ def epochs(where: Path) -> int:
 
 def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
     """Save the matrices "T T" and the model as they are after a task."""
+    _save(where, acc, loss, lambda to: save_tree(to, {"params": params, "memory": memory}))
+
+
+def save_copy(where: Path, acc: np.ndarray, loss: np.ndarray, model: Path) -> None:
+    """As `save`, of a model that is saved already, in the folder `model`."""
+    _save(where, acc, loss, lambda to: shutil.copytree(model, to))
+
+
+def _save(
+    where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path], object]
+) -> None:
     workdir.write_array(where / "accuracy.npy", acc)
     workdir.write_array(where / "loss.npy", loss)
     workdir.write_text(
@@ -191,7 +202,7 @@ def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: T
     part, old = where / ".model.part", where / ".model.old"
     for folder in (part, old):
         shutil.rmtree(folder, ignore_errors=True)
-    save_tree(part, {"params": params, "memory": memory})
+    write(part)
     if (where / "model").exists():
         os.replace(where / "model", old)
     os.replace(part, where / "model")

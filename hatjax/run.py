@@ -35,7 +35,7 @@ from hatjax.data import cache
 from hatjax.errors import Diverged, InputError, Interrupted
 from hatjax.group import Group
 from hatjax.log import Log
-from hatjax.types import Approach, Network, Task, Tree
+from hatjax.types import Approach, Network, Task
 
 
 def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Network]:
@@ -200,7 +200,8 @@ def together(
                 break
             evaluate(group, program, course)
             courses.save(group, course, course.going())
-            learned = publish(group, course)
+            publish(group, course)
+            learned = group.placement.fetch(course.tree)
             log.task(network, course, learned, epochs, time.monotonic() - began)
             if t + 1 < group.total:
                 halt(stopping, course)
@@ -271,14 +272,13 @@ def evaluate(group: Group, program: train.Program, course: Course) -> None:
         course.loss[:, t, u] = scores["loss"][: group.count]
 
 
-def publish(group: Group, course: Course) -> Tree:
-    """Put the results so far into the workdirs; returns params and memory "R ...", on the host."""
-    learned = group.placement.fetch(course.tree)
+def publish(group: Group, course: Course) -> None:
+    """Put the results so far into the workdirs, from the checkpoints between two tasks."""
     for r in course.going() if replicas.writes() else ():
         where = group.places[r]
         with workdir.writing(where):
-            results.save(where, course.acc[r], course.loss[r], *group.one(r, learned))
-    return learned
+            model = checkpoints.place(where, course.at) / "state"
+            results.save_copy(where, course.acc[r], course.loss[r], model)
 
 
 def halt(stopping: Callable[[], bool], course: Course, unsaved: Group | None = None) -> None:
