@@ -306,7 +306,8 @@ def advice(
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        told = ("RESOURCE_EXHAUSTED", "Out of memory")  # JAX 0.8 says the latter alone
+        if isinstance(error, jax.errors.JaxRuntimeError) and not any(t in str(error) for t in told):
             raise
         raise InputError(
             f"out of memory: {replicas.fitting(config, approach, sequence, count, free)}"
