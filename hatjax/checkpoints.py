@@ -28,7 +28,7 @@ import numpy as np
 
 import hatjax
 from hatjax import keys, results
-from hatjax.errors import InputError
+from hatjax.errors import InputError, oneline
 from hatjax.types import Tree
 
 FOLDER, SUMS = "checkpoints", "SHA256SUMS"
@@ -138,8 +138,17 @@ def newest(wheres: Sequence[Path]) -> tuple[Position | None, list[Path]]:
 
 
 def about(where: Path, at: Position) -> About:
-    """What a whole checkpoint says of itself."""
-    return About(**json.loads((place(where, at) / "about.json").read_text()))
+    """What a whole checkpoint says of itself; InputError if it is not one of hatjax."""
+    path = place(where, at) / "about.json"
+    try:
+        told = About(**json.loads(path.read_text()))
+        if not (isinstance(told.data, dict) and isinstance(told.versions, dict)):
+            raise ValueError("fields of other types")
+        return told._replace(group=[str(name) for name in told.group])
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} was not written by hatjax ({oneline(error)}): begin anew with --overwrite"
+        ) from error
 
 
 def group(where: Path) -> list[str]:
@@ -159,10 +168,9 @@ def load(where: Path, at: Position, shapes: Tree) -> Saved:
         acc, loss = (np.load(folder / f"{k}.npy", allow_pickle=False) for k in ("accuracy", "loss"))
         tree = results.load_tree(folder / "state", shapes)
     except Exception as error:  # orbax raises many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"{folder} cannot be read ({reason[0]}): it was written by another version of hatjax; "
-            "begin anew with --overwrite"
+            f"{folder} cannot be read ({oneline(error)}): it was written by another version of "
+            "hatjax; begin anew with --overwrite"
         ) from error
     if (folder / "metrics.jsonl").exists():
         shutil.copyfile(folder / "metrics.jsonl", part := where / ".metrics.jsonl.part")

@@ -6,12 +6,14 @@ import is allowed here, so that `--help` answers at once.
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from hatjax.errors import InputError, unknown
+from hatjax.errors import InputError, oneline, shown, unknown
 
 # What an approach is made of. Numbers written as floats are traced by the compiled program.
 APPROACHES: dict[str, dict[str, Any]] = {
@@ -213,7 +215,7 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
 def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     """The configuration of an argument "NAME,COUNT": an image set in so many tasks of a kind."""
     name, _, count = arg.partition(",")
-    if not name or not count.isdigit():
+    if not name or not re.fullmatch("[0-9]{1,9}", count):
         raise InputError(f"argument {arg!r}: expected NAME,COUNT, as in hat_{kind}.py:mnist,5")
     c = make("digits" if name == "digits" else "pmnist", approach)
     c.experiment = f"{name}-{kind}{count}"
@@ -236,60 +238,88 @@ def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
     return c
 
 
+# The limits are those of 32-bit numbers, in which the compiled program counts and computes, and
+# elsewhere far beyond what anybody trains: what is larger is a slip, and must not take the memory.
+def _whole(least: int, most: int, note: str = "") -> tuple[str, Callable]:
+    return f"a whole number of at least {least}, at most {most}{note}", lambda v: least <= v <= most
+
+
+def _name(v: str) -> bool:
+    """Whether a text can be the name of a file."""
+    return bool(re.fullmatch(r"[^/\\\x00-\x1f]+", v)) and v[0] != "." and len(os.fsencode(v)) <= 100
+
+
+def _number(v: object) -> bool:
+    return isinstance(v, int | float) and not isinstance(v, bool)
+
+
 # Field -> (what it may be, in words, and as a test). Others may be anything of their type.
-_positive = ("a number above 0", lambda v: v > 0)
+_positive = ("a number from 1e-37 to 3e38", lambda v: 1e-37 <= v <= 3e38)
+_weight = ("a number from 0 to 3e38", lambda v: 0 <= v <= 3e38)
 _share = ("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
-_count = ("a whole number of at least 1", lambda v: v >= 1)
+_count = _whole(1, 2**31 - 1)
+_batch = _whole(1, 10**6)
+_modules = _whole(1, 1000)
 RULES: dict[str, tuple[str, Callable]] = {
+    "experiment": ("a name of at most 100 letters without / or \\, and no dot first", _name),
     "seed": ("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
-    "seeds": _count,
-    "at_once": ("a whole number of at least 0 (0: all that fit)", lambda v: v >= 0),
+    "seeds": _whole(1, 10000),
+    "at_once": _whole(0, 2**31 - 1, " (0: all that fit)"),
     "fidelity": ("'paper' or 'code'", lambda v: v in ("paper", "code")),
+    "data.root": ("the path of a folder", lambda v: "\0" not in v and len(os.fsencode(v)) < 4096),
     "data.sets": (
-        "a tuple of at least one name",
-        lambda v: v and all(isinstance(n, str) for n in v),
+        "a tuple of at least one name, each of at most 100 letters without / or \\",
+        lambda v: v and all(_name(n) for n in v),
     ),
     "data.image": (
-        "() or a tuple of three whole numbers of at least 1: height, width, channels",
-        lambda v: len(v) in (0, 3) and all(type(n) is int and n >= 1 for n in v),
+        "() or a tuple of three whole numbers from 1 to 65535: height, width, channels",
+        lambda v: len(v) in (0, 3) and all(type(n) is int and 1 <= n < 2**16 for n in v),
     ),
-    "data.examples": ("a whole number of at least 0 (0: all)", lambda v: v >= 0),
+    "data.examples": _whole(0, 2**31 - 1, " (0: all)"),
     "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split", "given")),
-    "tasks.count": _count,
+    "tasks.count": _whole(1, 10000),
     "tasks.valid": ("a number between 0 and 1", lambda v: 0 < v < 1),
     "tasks.valid_code": _share,
     "network.widths": (
-        "a tuple of at least one whole number of at least 1",
-        lambda v: v and all(type(n) is int and n >= 1 for n in v),
+        "a tuple of one to 1000 whole numbers from 1 to 1000000",
+        lambda v: 1 <= len(v) <= 1000 and all(type(n) is int and 1 <= n <= 10**6 for n in v),
     ),
     "network.dropout_in": _share,
     "network.dropout": (
         "a number from 0 up to, not including, 1, or a tuple of them",
-        lambda v: all(0 <= p < 1 for p in (v if isinstance(v, tuple) else (v,))),
+        lambda v: all(_number(p) and 0 <= p < 1 for p in (v if isinstance(v, tuple) else (v,))),
     ),
-    "network.expand": _positive,
-    "network.modules": _count,
-    "network.active": _count,
-    "approach.rivals": _count,
+    "network.expand": ("a number above 0, at most 100", lambda v: 0 < v <= 100),
+    "network.modules": _modules,
+    "network.active": _modules,
+    "approach.rivals": _modules,
     "approach.generations": _count,
-    "approach.s_max": ("a number above 1", lambda v: v > 1),
-    "approach.c": ("a number of at least 0", lambda v: v >= 0),
+    "approach.s_max": ("a number above 1, at most 3e38", lambda v: 1 < v <= 3e38),
+    "approach.c": _weight,
     "approach.clip": _positive,
-    "approach.lamb": ("a number of at least 0", lambda v: v >= 0),
+    "approach.lamb": _weight,
     "approach.temperature": _positive,
     "approach.e_max": _positive,
     "approach.cosh_max": ("a number above 0 and at most 80", lambda v: 0 < v <= 80),
     "approach.gate_init": ("'normal' or 'uniform'", lambda v: v in ("normal", "uniform")),
     "lr": _positive,
-    "lr_factor": ("a number above 1", lambda v: v > 1),
+    "lr_factor": ("a number above 1, at most 3e38", lambda v: 1 < v <= 3e38),
     "lr_patience": _count,
     "lr_min": _positive,
     "epochs": _count,
-    "batch": _count,
-    "eval_batch": _count,
+    "batch": _batch,
+    "eval_batch": _batch,
     "on_nan": ("'stop' or 'lower'", lambda v: v in ("stop", "lower")),
-    "checkpoint.epochs": ("a whole number of at least 0 (0: none)", lambda v: v >= 0),
-    "checkpoint.minutes": ("a number of at least 0 (0: none)", lambda v: v >= 0),
+    "checkpoint.epochs": _whole(0, 2**31 - 1, " (0: none)"),
+    "checkpoint.minutes": ("a number from 0 to 3e38 (0: none)", lambda v: 0 <= v <= 3e38),
+}
+# What a field is, if its default is of a type: in words, and as a test.
+KINDS: dict[type, tuple[str, Callable]] = {
+    bool: ("True or False", lambda v: isinstance(v, bool)),
+    int: ("a whole number", lambda v: type(v) is int),
+    float: ("a number with a point, as in 1.0", lambda v: isinstance(v, float)),
+    str: ("a text", lambda v: isinstance(v, str)),
+    tuple: ("a tuple", lambda v: isinstance(v, tuple)),
 }
 
 # Fields that do not say what is learned: a run may be resumed with others.
@@ -297,37 +327,82 @@ FREE = ("data.root", "at_once", "on_nan", "checkpoint.epochs", "checkpoint.minut
 
 
 def check(config: ConfigDict) -> None:
-    """Raise InputError, naming field and value, for the first field that is out of its range."""
-    for path, value in fields(config).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"config.{path} = {value}: expected a finite number")
-        words, test = RULES.get(path, ("", lambda v: True))
-        try:
-            good = test(value)
-        except TypeError:
-            good = False
-        if not good:
-            raise InputError(f"config.{path} = {value!r}: expected {words}")
-    name = config.approach.name
+    """Raise InputError, naming field and value, for the first field that is not as it must be.
+
+    It is missing, unknown (but networks and approaches may have fields of their own), of another
+    type or out of its range.
+    """
+    mine = fields(config)
+    name = mine.get("approach.name")
+    if not isinstance(name, str):
+        raise InputError(f"config.approach.name = {shown(name)}: expected the name of an approach")
     if name not in APPROACHES:
         raise unknown("approach", name, APPROACHES)
     needs = [f"approach.{k}" for k in APPROACHES[name]]
     needs += [f"network.{k}" for k in NETWORKS.get(name, {})]
-    if absent := [path for path in needs if path not in fields(config)]:
+    if absent := [path for path in needs if path not in mine]:
         raise InputError(
             f"config.approach.name = {name!r}: the configuration is that of another approach, "
             f"without {absent[0]}; choose it by --config configs/baseline.py:{name},EXPERIMENT"
         )
-    if config.approach.get("gated") != APPROACHES[name]["gated"]:
+    usual = fields(make("digits", name))
+    for path in usual:
+        if path not in mine and path != "network.dropout_in":  # which only MLPs have
+            raise InputError(
+                f"config.{path} is missing: begin with a configuration of configs/, or "
+                "hatjax.config.make"
+            )
+    for path, value in mine.items():
+        check_field(path, value, usual)
+    if config.approach.gated != APPROACHES[name]["gated"]:
         raise InputError(
-            f"config.approach.gated = {config.approach.get('gated')}: the approach {name!r} needs "
+            f"config.approach.gated = {config.approach.gated}: the approach {name!r} needs "
             f"{APPROACHES[name]['gated']}"
         )
-    if config.network.get("active", 0) > config.network.get("modules", math.inf):
+    if mine.get("network.active", 0) > mine.get("network.modules", math.inf):
         raise InputError(
             f"config.network.active = {config.network.active}: expected at most "
             f"config.network.modules = {config.network.modules}"
         )
+
+
+def completed(config: ConfigDict) -> ConfigDict:
+    """With the usual values of those fields of FREE that runs of earlier versions lack."""
+    usual, content = fields(make("digits", "sgd")), config.to_dict()
+    for path in FREE:
+        part, _, field = path.rpartition(".")
+        inner = content.setdefault(part, {}) if part else content
+        if isinstance(inner, dict):
+            inner.setdefault(field, usual[path])
+    return ConfigDict(content)
+
+
+def check_field(path: str, value: Any, usual: dict[str, Any]) -> None:
+    """Raise InputError if the field `path` is none, or cannot have the value; `usual` is of all."""
+    if path not in usual and not path.startswith(("network.", "approach.")):
+        raise unknown("field of the configuration", path, usual)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"config.{path} = {value}: expected a finite number")
+    if isinstance(value, float) and abs(value) > 3e38 and path not in RULES:
+        raise InputError(f"config.{path} = {value}: expected a number up to 3e38")
+    if path in usual and path != "network.dropout":  # a number or a tuple
+        words, test = KINDS[type(usual[path])]
+        if not test(value):
+            raise InputError(f"config.{path} = {shown(value)}: expected {words}")
+    words, test = RULES.get(path, ("numbers, texts, True, False, or tuples of them", _plain))
+    try:
+        good = test(value)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise InputError(f"config.{path} = {shown(value)}: expected {words}")
+
+
+def _plain(v: Any) -> bool:
+    """Whether JSON can hold a value."""
+    if isinstance(v, tuple):
+        return all(_plain(x) for x in v)
+    return isinstance(v, bool | float | str) or isinstance(v, int) and abs(v) < 2**63
 
 
 def traced(config: ConfigDict) -> dict[str, float]:
@@ -359,12 +434,27 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
+DEPTH = 10  # of a configuration in JSON: more is none, and would exhaust the stack
+
+
 def from_json(text: str) -> ConfigDict:
-    """The configuration that to_json wrote."""
+    """The configuration that to_json wrote; its fields are not checked.
 
-    def tuples(v):
+    Raises InputError for what is not JSON or no object, with names that cannot be fields' or more
+    than DEPTH levels.
+    """
+
+    def tuples(v, depth=0):
+        if depth > DEPTH:
+            raise ValueError(f"more than {DEPTH} levels")
         if isinstance(v, dict):
-            return {k: tuples(x) for k, x in v.items()}
-        return tuple(tuples(x) for x in v) if isinstance(v, list) else v
+            return {k: tuples(x, depth + 1) for k, x in v.items()}
+        return tuple(tuples(x, depth + 1) for x in v) if isinstance(v, list) else v
 
-    return ConfigDict(tuples(json.loads(text)))
+    try:
+        content = tuples(json.loads(text))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}, not an object")
+        return ConfigDict(content)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(f"not a configuration in JSON ({oneline(error)})") from error

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hatjax import checkpoints, keys, replicas, results, train
+from hatjax import checkpoints, keys, replicas, results, train, workdir
 from hatjax.checkpoints import About, Position, Saved
 from hatjax.group import Group
 from hatjax.types import Approach, Tree, Turn
@@ -30,7 +30,7 @@ class Course:
 def begin(group: Group, program: train.Program) -> Course:
     """Before the first task; whatever the workdirs hold of earlier attempts is removed."""
     for where in group.places if replicas.writes() else ():
-        results.clean(where)
+        workdir.clean(where)
     acc, loss = np.zeros((2, group.count, group.total, group.total))
     return Course(Position(0, 0), program.init(group.key(0)), acc, loss, {})
 
@@ -43,7 +43,7 @@ def save(group: Group, course: Course, runs: list[int]) -> None:
         about = About(
             group.fingerprints(r), [place.name for place in group.places], checkpoints.versions()
         )
-        with results.writing(where):
+        with workdir.writing(where):
             saved = Saved(group.one(r, tree), course.acc[r], course.loss[r])
             checkpoints.save(where, course.at, saved, about)
 

@@ -12,6 +12,7 @@ RUN/export/task3, is all that hatjax.export.load needs:
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ import numpy as np
 from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
-from hatjax import cli, networks, results, savings
+from hatjax import cli, networks, reading, results, savings, workdir
 from hatjax import config as configs
-from hatjax.errors import InputError
+from hatjax.errors import InputError, oneline
 from hatjax.small import Small, cut, shapes
 from hatjax.types import Array
 
@@ -57,14 +58,14 @@ def name(path: tuple) -> str:
 def load(where: str | Path) -> Small:
     """The small network in a folder; InputError if there is none, or it is damaged."""
     where = Path(where)
-    if not (where / "network.npz").exists():
+    if not os.path.isfile(where / "network.npz"):  # False, too, for a path that cannot be one
         raise InputError(
             f"{where} holds no exported network: python -m hatjax.export RUN --task=N writes one"
         )
     try:
-        config = configs.from_json((where / "config.json").read_text())
-        with open(where / "network.npz", "rb") as file, np.load(file, allow_pickle=False) as npz:
-            arrays = {k: npz[k] for k in npz}
+        config = workdir.read_config(where)
+        configs.check(config)
+        arrays = reading.npz(where / "network.npz")
         image, classes = (tuple(int(n) for n in arrays[k]) for k in ("image", "classes"))
         network = networks.make(config, image, classes)
         expected = jax.eval_shape(network.init, jax.random.key(0))
@@ -83,9 +84,8 @@ def load(where: str | Path) -> Small:
             arrays.get("pixels"),
         )
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"{where} cannot be loaded ({reason[0]}): export the task again"
+            f"{where} cannot be loaded ({oneline(error)}): export the task again"
         ) from error
 
 
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
         task = cli.index(given.task, len(model.names))
         where = Path(given.out or Path(argv[1]) / "export" / f"task{given.task}")
         small = cut(model, task)
-        with results.folder(where, FILES) as part:
+        with workdir.folder(where, FILES) as part:
             report = savings.compare(model, task, small, given.batch)
             save(part, small, report)
     except InputError as error:

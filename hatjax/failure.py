@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from hatjax import checkpoints, replicas, results, train
+from hatjax import checkpoints, replicas, train, workdir
 from hatjax.course import Course, save
 from hatjax.group import Group
 from hatjax.log import Log
@@ -45,8 +45,8 @@ def handle(
         if epoch:  # else that is where the task before ended, or nothing
             save(group, course, lost)
         for r in lost if replicas.writes() else ():
-            with results.writing(group.places[r]):
-                results.write_text(group.places[r] / "diverged", course.lost[r])
+            with workdir.writing(group.places[r]):
+                workdir.write_text(group.places[r] / "diverged", course.lost[r])
 
 
 def largest_gradient(group: Group, approach: Approach, course: Course, r: int, step: int) -> str:

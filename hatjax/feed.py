@@ -1,11 +1,14 @@
 """From a task's images on the host to batches of network inputs on the device."""
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
+from hatjax import limits
 from hatjax.tasks import by_row
 from hatjax.types import Array, Batch, Data, Split, Task, Turn
 
@@ -14,6 +17,22 @@ def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False)
     """The padded length N that fits `split` of every task (of all together), in full batches."""
     most = (sum if union else max)(len(getattr(task, split).y) for task in tasks)
     return -(-most // batch) * batch
+
+
+def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
+    """Raise InputError if the machine's memory does not hold a task's images in full batches.
+
+    Neither them, padded, nor a batch as the network takes it, with what the layers make of it.
+    """
+    image = math.prod(tasks[0].train.x.shape[1:])
+    for field, split in (("batch", "train"), ("eval_batch", "valid"), ("eval_batch", "test")):
+        size = config[field]
+        kept = capacity(tasks, split, size) * image * tasks[0].train.x.itemsize
+        limits.fits(
+            kept + 4 * size * (image + sum(config.network.widths)),
+            f"config.{field} = {size}: the {split} images of a task, in batches of that size,",
+            "choose a smaller one",
+        )
 
 
 def count(tasks: Sequence[Task], t: int, split: str, union: bool = False) -> int:

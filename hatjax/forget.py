@@ -7,7 +7,6 @@ any other; the old one stays as it is.
 """
 
 import functools
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -18,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hatjax import cli, masks, results, run
+from hatjax import cli, masks, results, run, workdir
 from hatjax import config as configs
-from hatjax.errors import InputError
+from hatjax.errors import InputError, oneline
 from hatjax.networks import rows
 from hatjax.results import Model
 from hatjax.transforms import free
@@ -94,15 +93,22 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
     """Write the workdir `where` of `model`, which has forgotten `task` of the run in `source`.
 
     The accuracies and losses of the others are those that the run measured; from where the task
-    was learned, its own are not a number. Its lines of metrics.jsonl are left out.
+    was learned, its own are not a number. Its lines of metrics.jsonl are left out. InputError if a
+    file of the run is damaged.
     """
-    acc, loss = (np.load(source / f"{k}.npy", allow_pickle=False) for k in ("accuracy", "loss"))
+    total = len(model.names)
+    try:
+        acc, loss = (results.read_matrix(source / f"{k}.npy", total) for k in ("accuracy", "loss"))
+        epochs = results.read_rows(source / "metrics.jsonl")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{source} is damaged ({oneline(error)}): run it again with --overwrite"
+        ) from error
     for table in (acc, loss):
         table[task:, task] = np.nan
     (where / "config.json").write_text(configs.to_json(model.config))
     shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
-    lines = (source / "metrics.jsonl").read_text().splitlines()
-    for row in map(json.loads, lines):
+    for row in epochs:
         if row["task"] != task:
             results.append(where, row)
     results.save(where, acc, loss, model.params, model.memory)
@@ -123,7 +129,7 @@ def main(argv: list[str]) -> None:
         freed = released(model, task)
         # Behind those of the run, which end with its last task.
         key = jax.random.fold_in(jax.random.key(model.config.seed), len(model.names) + 1 + task)
-        with results.folder(Path(given.out)) as part:
+        with workdir.folder(Path(given.out)) as part:
             save(source, part, forget_task(model, task, key), task)
         print(
             f"task {task + 1}, {model.names[task]}: {freed['units']:,} units and "

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 
-from hatjax import metrics, progress, replicas, results, tensorboard
+from hatjax import metrics, progress, replicas, results, tensorboard, workdir
 from hatjax.course import Course
 from hatjax.group import Group
 from hatjax.types import Network, Tree
@@ -33,7 +33,7 @@ class Log(contextlib.ExitStack):
     def epoch(self, rows: dict[int, dict]) -> None:
         """After an epoch; `rows` are the lines of metrics.jsonl by run. Raises Unwritable."""
         for r, row in rows.items() if self.writes else ():
-            with results.writing(self.group.places[r]):
+            with workdir.writing(self.group.places[r]):
                 results.append(self.group.places[r], row)
                 if r in self.boards:
                     self.boards[r].epoch(row)
@@ -48,7 +48,7 @@ class Log(contextlib.ExitStack):
             (params, memory), tasks = self.group.one(r, learned), self.group.tasks[r]
             past, s_max = memory.get("past", {}), self.group.settings[r].approach.get("s_max")
             gates = network.gates(params, tasks[t].row, s_max) if past else {}
-            with results.writing(self.group.places[r]):
+            with workdir.writing(self.group.places[r]):
                 self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
         self.report.task(t, epochs, seconds, acc[going])
         if t + 1 < self.group.total:

@@ -1,12 +1,13 @@
 """Which runs a configuration asks for: those of a study, and the seeds and settings of one run."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax.errors import InputError, unknown
+from hatjax.errors import InputError, oneline, shown, unknown
 
 # What the protocols of a study change in each experiment: the paper's nothing, the small one so
 # much that a run takes minutes on two CPU cores.
@@ -70,13 +71,18 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
 
     InputError for an unknown name or field, or a value out of its range, in any of them.
     """
+    check(study)
     planned = {}
     for experiment, own in study.experiments.items():
         grids = own.get("grid", ConfigDict())
         some = own.get("approaches", study.approaches)
         if strange := set(some) - set(configs.APPROACHES):
             raise unknown("approach", min(strange), configs.APPROACHES)
-        if not isinstance(grids, ConfigDict) or not set(grids) <= set(configs.APPROACHES):
+        if (
+            not isinstance(grids, ConfigDict)
+            or not set(grids) <= set(configs.APPROACHES)
+            or not all(isinstance(grid, str) for grid in grids.values())
+        ):
             raise InputError(
                 f"config.experiments.{experiment}.grid: expected a grid for each of some "
                 "approaches, as in {'hat': 'approach.c=0.1,1'}"
@@ -96,6 +102,40 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
     if not planned:
         raise InputError("the study has no runs: give experiments, approaches and seeds")
     return planned
+
+
+def check(study: ConfigDict) -> None:
+    """Raise InputError for the first field of a study that is missing or of another type."""
+
+    def names(v: object) -> bool:
+        return isinstance(v, tuple) and all(isinstance(name, str) for name in v)
+
+    expected: dict[str, tuple[str, Callable]] = {
+        "name": configs.RULES["experiment"],
+        "approaches": ("a tuple of names of approaches", names),
+        "seeds": ("a tuple of whole numbers", lambda v: isinstance(v, tuple) and all(
+            type(seed) is int for seed in v
+        )),
+        "same": ("True or False", lambda v: isinstance(v, bool)),
+        "scale": ("a text", lambda v: isinstance(v, str)),
+        "experiments": ("a dict of what is otherwise in each experiment", lambda v: isinstance(
+            v, ConfigDict
+        ) and all(isinstance(own, ConfigDict) for own in v.values())),
+    }  # fmt: skip
+    for field, (words, test) in expected.items():
+        value = study.get(field)
+        try:
+            good = test(value)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise InputError(f"config.{field} = {shown(value)}: expected {words}")
+    for experiment, own in study.experiments.items():
+        if not names(own.get("approaches", ())):
+            raise InputError(
+                f"config.experiments.{experiment}.approaches = {shown(own.approaches)}: expected "
+                "a tuple of names of approaches"
+            )
 
 
 def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> ConfigDict:
@@ -119,9 +159,12 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
         c.update(own)
         c.experiment, c.seed = experiment, seed
     except TypeError as error:
-        raise InputError(f"config.experiments.{experiment}: {error}") from error
+        raise InputError(f"config.experiments.{experiment}: {oneline(error)}") from error
     configs.check(c)
     return c
+
+
+MOST = 10000  # runs of a configuration
 
 
 def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -130,7 +173,12 @@ def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
     Their configurations are those of runs on their own. One run alone has the name "". InputError
     for a grid that cannot be read, or names a field that is not a number of the compiled program.
     """
+    configs.check(config)
     axes = {"seed": tuple(config.seed + i for i in range(config.seeds)), **grid(config)}
+    if (count := math.prod(map(len, axes.values()))) > MOST:
+        raise InputError(
+            f"config.seeds and config.grid ask for {count} runs: expected at most {MOST}"
+        )
     runs = {}
     for point in itertools.product(*axes.values()):
         c = config.copy_and_resolve_references()

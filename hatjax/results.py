@@ -17,30 +17,27 @@ A workdir holds
     tensorboard/    event files, if asked for
 """
 
-import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from filelock import FileLock, Timeout
+from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
-from hatjax import approaches, networks, train
+from hatjax import approaches, networks, reading, train, workdir
 from hatjax import config as configs
-from hatjax.data.npz import BROKEN
 from hatjax.data.raw import numbers
-from hatjax.errors import InputError, Unwritable
+from hatjax.errors import InputError, oneline
 from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Approach, Array, Network, Task, Tree
-
-LOCK = ".lock"
 
 
 class Model(NamedTuple):
@@ -58,172 +55,6 @@ class Model(NamedTuple):
     pixels: np.ndarray | None  # "T hwc"
     image: tuple[int, ...]  # h, w, c
     learned: tuple[bool, ...]  # False: not yet, or forgotten on purpose
-
-
-def check_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
-    """Make sure that the folder `where` is there and can take the results of `config`.
-
-    Raises InputError if it cannot be written, or holds something else than a run of the same
-    configuration; with `overwrite` it may be any run.
-    """
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=where):
-            pass
-    except OSError as error:
-        raise unwritable(where, error) from error
-    there = [p.name for p in where.iterdir() if p.name != LOCK]
-    if there and not (where / "config.json").exists():
-        raise InputError(
-            f"workdir {where} holds files that are not a run of hatjax ({', '.join(there[:3])}): "
-            "choose another with --workdir=DIR"
-        )
-    if there and not overwrite:
-        differing = differences(read_config(where), config)
-        if differing:
-            raise InputError(
-                f"workdir {where} holds a run of another configuration ({'; '.join(differing)}): "
-                "choose another with --workdir=DIR, or begin anew in it with --overwrite"
-            )
-
-
-def open_workdir(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
-    """Write the configuration of a run into its workdir, which `overwrite` clears first.
-
-    Raises InputError if that cannot be done.
-    """
-    try:
-        if overwrite:
-            clean(where)
-        write_text(where / "config.json", configs.to_json(config))
-    except OSError as error:
-        raise unwritable(where, error) from error
-
-
-def unwritable(where: Path, error: OSError) -> InputError:
-    return InputError(
-        f"workdir {where} cannot be written ({error.strerror}): choose another with --workdir=DIR"
-    )
-
-
-def clean(where: Path) -> None:
-    """Remove what a run has left in its workdir, but its configuration."""
-    for name in ("done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
-        (where / name).unlink(missing_ok=True)
-    for name in ("checkpoints", "model", "export", "tensorboard"):
-        shutil.rmtree(where / name, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def locked(where: Path) -> Iterator[None]:
-    """Nobody else trains in the workdir `where` meanwhile; the lock dies with its process.
-
-    Raises InputError if somebody does.
-    """
-    lock = FileLock(where / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(
-            f"another process trains in the workdir {where}: wait for it, stop it, or choose "
-            "another workdir with --workdir=DIR"
-        ) from error
-    except OSError as error:
-        raise unwritable(where, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def writing(where: Path) -> Iterator[None]:
-    """Raises Unwritable for what goes wrong when results are written to the workdir `where`."""
-    try:
-        yield
-    except Exception as error:  # the disk is full, the folder is gone; tensorstore has its own
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        else:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        gone = "" if where.exists() else ": the folder is gone"
-        raise Unwritable(
-            f"workdir {where} cannot be written ({reason}){gone}. What was saved there before "
-            "stays; when it can be written again, the same command goes on from there"
-        ) from error
-
-
-def finished(where: Path, config: ConfigDict) -> bool:
-    """Whether `where` holds the finished run of this very configuration."""
-    if not (where / "done").exists():
-        return False
-    return not differences(read_config(where), config)
-
-
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """The fields in which two runs differ, as "path: old value, now new value"."""
-    a, b = configs.fields(old), configs.fields(new)
-    return [
-        f"config.{k}: {a.get(k, 'absent')}, now {b.get(k, 'absent')}"
-        for k in sorted((a.keys() | b.keys()) - {*configs.FREE})
-        if a.get(k) != b.get(k)
-    ]
-
-
-def read_config(where: Path) -> ConfigDict:
-    """The configuration of the run in `where`; InputError if there is none or it is damaged."""
-    path = where / "config.json"
-    try:
-        return configs.from_json(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
-        ) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error}): remove {where} and run again") from error
-
-
-@contextlib.contextmanager
-def folder(where: Path, ours: Sequence[str] = ()) -> Iterator[Path]:
-    """Write the folder `where` all at once: what is put into the folder that this gives.
-
-    A folder that holds nothing but files named in `ours` is replaced. Raises InputError if there
-    are others, or it cannot be written; what was there before then stays.
-    """
-    where = where.absolute()
-    part = where.parent / f".{where.name}.part"
-    try:
-        others = sorted({p.name for p in where.iterdir()} - {*ours}) if where.exists() else []
-        if others:
-            raise InputError(
-                f"folder {where} holds other files ({', '.join(others[:3])}): choose another with "
-                "--out=DIR"
-            )
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        yield part
-        shutil.rmtree(where, ignore_errors=True)
-        os.replace(part, where)
-    except OSError as error:
-        raise InputError(
-            f"folder {where} cannot be written ({error.strerror}): choose another with --out=DIR"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file all at once: after a crash there is the old one or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Save an array as .npy, all at once."""
-    part = path.with_name(f".{path.name}.part.npy")
-    np.save(part, array, allow_pickle=False)
-    os.replace(part, path)
 
 
 def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
@@ -248,12 +79,12 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
 def check_tasks(where: Path, tasks: Sequence[Task]) -> None:
     """Raise InputError if the run in `where` was made with other tasks."""
     try:
-        with np.load(where / "tasks.npz", allow_pickle=False) as file:
-            old = dict(zip(map(str, file["names"]), map(str, file["fingerprints"]), strict=True))
-    except BROKEN as error:
+        found = read_tasks(where / "tasks.npz")
+    except ValueError as error:
         raise InputError(
-            f"{where / 'tasks.npz'} cannot be read ({error}): begin anew with --overwrite"
+            f"{where / 'tasks.npz'} is damaged ({error}): begin anew with --overwrite"
         ) from error
+    old = dict(zip(map(str, found["names"]), map(str, found.get("fingerprints", ())), strict=False))
     same_tasks(where, old, fingerprints(tasks))
 
 
@@ -266,6 +97,72 @@ def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
             f"{where}: bring them back, choose another workdir with --workdir=DIR, or begin anew "
             "with --overwrite"
         )
+KINDS = {  # of the arrays in tasks.npz: of their dtype
+    "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
+    "pixels": "iu", "fingerprints": "U",
+}  # fmt: skip
+
+
+def read_tasks(path: Path) -> dict[str, np.ndarray]:
+    """What write_tasks wrote; ValueError, with the reason, if it is something else."""
+    found = reading.npz(path, KINDS)
+    if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints"}:
+        raise ValueError(f"no array {min(absent)}")
+    if strange := [k for k, a in found.items() if a.dtype.kind not in KINDS[k]]:
+        raise ValueError(f"{strange[0]} is {found[strange[0]].dtype}")
+    total, image = found["names"].size, found["image"].ravel()
+    each = ("names", "row", "classes", "fingerprints")
+    shapes: dict[str, tuple[int, ...]] = {k: (total,) for k in each}
+    shapes |= {k: (total, *image[2:3]) for k in ("mean", "std")}
+    shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image)))}
+    if strange := [k for k, a in found.items() if a.shape != shapes[k]]:
+        raise ValueError(f"{strange[0]} is of shape {found[strange[0]].shape}")
+    moments = np.concatenate([found["mean"], found["std"]])
+    if not (
+        0 < total <= 10000
+        and np.array_equal(np.sort(found["row"]), np.arange(total))
+        and found["classes"].min() > 0
+        and image.min() > 0
+        and np.isfinite(moments).all()
+        and all(np.array_equal(np.sort(p), np.arange(len(p))) for p in found.get("pixels", ()))
+    ):
+        raise ValueError("its arrays are not those of tasks")
+    return found
+
+
+def read_matrix(path: Path, total: int) -> np.ndarray:
+    """A matrix of so many tasks, "T T"; ValueError, with the reason, for anything else."""
+    found = reading.npy(path)
+    if found.dtype.kind != "f" or found.shape != (total, total):
+        shape = "x".join(map(str, found.shape))
+        raise ValueError(f"{found.dtype} of shape {shape}: expected {total}x{total} numbers")
+    return found
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The lines of metrics.jsonl, numbers by name; none if it is not there.
+
+    A last line without an end is one that a run is writing, and is left out. ValueError, naming the
+    line, if one cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    rows: list[dict] = []
+    for i, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not (
+            isinstance(row, dict)
+            and all(type(row.get(k)) is int and row[k] >= 0 for k in ("task", "epoch"))
+            and all(isinstance(v, int | float) and not abs(v) >= 2**53 for v in row.values())
+            and row.keys() == (rows or [row])[0].keys()
+        ):
+            raise ValueError(f"line {i + 1}")
+        rows.append(row)
+    return rows
 
 
 def append(where: Path, row: dict) -> None:
@@ -282,9 +179,9 @@ def epochs(where: Path) -> int:
 
 def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
     """Save the matrices "T T" and the model as they are after a task."""
-    write_array(where / "accuracy.npy", acc)
-    write_array(where / "loss.npy", loss)
-    write_text(
+    workdir.write_array(where / "accuracy.npy", acc)
+    workdir.write_array(where / "loss.npy", loss)
+    workdir.write_text(
         where / "accuracy.txt",
         "".join(" ".join(f"{a:.4f}" for a in row) + "\n" for row in acc),
     )
@@ -338,23 +235,24 @@ def load(where: str | Path) -> Model:
     Raises InputError if there is no run, no finished task yet, or a damaged file.
     """
     where = Path(where)
-    config = read_config(where)
+    config = workdir.read_config(where)
     if not (where / "model").exists():
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
-        with np.load(where / "tasks.npz", allow_pickle=False) as file:
-            tasks = {k: file[k] for k in file}
-        loss = np.load(where / "loss.npy", allow_pickle=False)
+        configs.check(config)
+        tasks = read_tasks(where / "tasks.npz")
+        loss = read_matrix(where / "loss.npy", len(tasks["names"]))
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, image, classes)
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
-        saved = load_tree(where / "model", dict(zip(("params", "memory"), shapes, strict=True)))
+        state = dict(zip(("params", "memory"), shapes, strict=True))
+        verify(where / "model", state)
+        saved = load_tree(where / "model", state)
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"{where} cannot be loaded ({reason[0]}): run it again with --overwrite"
+            f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
         ) from error
     return Model(
         config,
@@ -370,6 +268,27 @@ def load(where: str | Path) -> Model:
         image,
         tuple(bool(n > 0) for n in np.diag(loss)),
     )
+
+
+def verify(model: Path, state: Tree) -> None:
+    """Read all that was saved in the folder `model`, and compare its checksums.
+
+    Raises ValueError, or what tensorstore raises, if it is damaged or not of the shapes of `state`.
+    Orbax would wait for pipes for ever, and print tracebacks where several of its reads fail.
+    """
+    import tensorstore  # orbax's own store
+
+    if odd := [p for p in model.rglob("*") if not (p.is_file() or p.is_dir())]:
+        raise ValueError(f"{odd[0]} is not a file")
+    base = {"driver": "file", "path": f"{model.absolute()}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    found = {key.decode(): store.read(key).result().value for key in store.list().result()}
+    for path, p in jax.tree.leaves_with_path(state):
+        name = keystr(path, simple=True, separator=".")
+        if f"{name}/.zarray" not in found:
+            raise ValueError(f"there is no {name} in {model}")
+        if (shape := json.loads(found[f"{name}/.zarray"])["shape"]) != list(p.shape):
+            raise ValueError(f"{name} in {model} is of shape {shape}, not {list(p.shape)}")
 
 
 def predict(model: Model, x: np.ndarray, task: int) -> Array:

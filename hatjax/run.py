@@ -15,6 +15,7 @@ from hatjax import (
     approaches,
     checkpoints,
     failure,
+    feed,
     metrics,
     networks,
     progress,
@@ -25,6 +26,7 @@ from hatjax import (
     tensorboard,
     train,
     transforms,
+    workdir,
 )
 from hatjax import config as configs
 from hatjax import course as courses
@@ -43,8 +45,11 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     """
     configs.check(config)
     sequence = sequence or tasks.make(config)
+    feed.fits(config, sequence)
     image = sequence[0].train.x.shape[1:]
-    return sequence, networks.make(config, image, tasks.by_row(sequence, "classes"))
+    network = networks.make(config, image, tasks.by_row(sequence, "classes"))
+    networks.fits(network, times=3)  # parameters, gradients and the best parameters
+    return sequence, network
 
 
 def describe(config: ConfigDict) -> str:
@@ -132,9 +137,9 @@ def open_all(
 ) -> None:
     """Make the workdirs ready, and lock them; InputError if one cannot be used."""
     for where, config in runs.items():
-        results.check_workdir(where, config, overwrite)
-        locks.enter_context(results.locked(where))
-        results.open_workdir(where, config, overwrite)
+        workdir.check(where, config, overwrite)
+        locks.enter_context(workdir.locked(where))
+        workdir.prepare(where, config, overwrite)
 
 
 def groups(
@@ -179,7 +184,7 @@ def together(
     if found:
         notes = [f"going on after {course.at}", *notes]
     for r in course.going() if replicas.writes() else ():
-        with results.writing(group.places[r]):
+        with workdir.writing(group.places[r]):
             results.write_tasks(group.places[r], group.tasks[r], group.fingerprints(r))
     with (
         Log(group, course, quiet, board) as log,
@@ -201,8 +206,8 @@ def together(
                 halt(stopping, course)
     done = [group.places[r] for r in course.going()] if replicas.writes() else []
     for where in done:
-        with results.writing(where):
-            results.write_text(where / "done", "")
+        with workdir.writing(where):
+            workdir.write_text(where / "done", "")
     for where in done:  # only now, lest some run be finished without the others' last position
         checkpoints.remove(where)
     return course
@@ -248,7 +253,7 @@ def learn(
 
 def finished(where: Path, config: ConfigDict) -> bool:
     """Whether `where` holds the finished run of `config`; then it needs no checkpoints any more."""
-    there = results.finished(where, config)
+    there = workdir.finished(where, config)
     if there:
         checkpoints.remove(where)
     return there
@@ -271,7 +276,7 @@ def publish(group: Group, course: Course) -> Tree:
     learned = group.placement.fetch(course.tree)
     for r in course.going() if replicas.writes() else ():
         where = group.places[r]
-        with results.writing(where):
+        with workdir.writing(where):
             results.save(where, course.acc[r], course.loss[r], *group.one(r, learned))
     return learned
 

@@ -78,7 +78,10 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
 
 
 def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
-    """Raw test images "n h w c" of the task, else random ones, and which of them, in words."""
+    """Raw test images "n h w c" of the task, else random ones, and which of them, in words.
+
+    InputError if those in the data root are others.
+    """
     if model.config.tasks.kind == tasks.GIVEN:
         noise = np.random.default_rng(0).normal(size=(256, *model.image))
         x = model.mean[task] + model.std[task] * noise
@@ -88,7 +91,13 @@ def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
     if absent:
         x = np.random.default_rng(0).integers(0, 256, (256, *model.image), np.uint8)
         return x, f"{len(x)} random images ({absent[0]!r} is not in the data root {where})"
-    x = tasks.make(model.config)[task].test.x
+    found = tasks.make(model.config)
+    x = found[min(task, len(found) - 1)].test.x
+    if len(found) != len(model.names) or x.shape[1:] != model.image:
+        raise InputError(
+            f"the data root {where} holds {len(found)} tasks of {x.shape[1:]} images, and the run "
+            f"learned {len(model.names)} of {model.image}: put back the image set it learned"
+        )
     return x, f"{len(x)} test images"
 
 

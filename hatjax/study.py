@@ -68,7 +68,7 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
 
     A workdir that does not hold this very run counts as one that is not begun.
     """
-    from hatjax import results
+    from hatjax import workdir
     from hatjax.report import read
 
     found, notes = [], []
@@ -76,7 +76,7 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
         found.append(read.Record(each.where, each.config))
         try:
             there = read.read(each.where) if each.where.exists() else found[-1]
-            if not results.differences(there.config, each.config):
+            if not workdir.differences(there.config, each.config):
                 found[-1] = there
                 found[-1] = there._replace(epochs=read.read_epochs(each.where))
         except InputError as error:
@@ -88,14 +88,14 @@ def main(argv: list[str]) -> None:
     """Plan, run and compare what the flags say."""
     for chatty in ("jax", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    from hatjax import results
+    from hatjax import workdir
     from hatjax.report import write
 
     study = CONFIG.value
     try:
         where = Path(WORKDIR.value or Path("results") / study.name)
         runs = [Run(name, c, where / name) for name, c in plans.runs(study).items()]
-        finished = [results.finished(run.where, run.config) for run in runs if DRY_RUN.value]
+        finished = [workdir.finished(run.where, run.config) for run in runs if DRY_RUN.value]
         if not DRY_RUN.value:
             where.mkdir(parents=True, exist_ok=True)
     except InputError as error:
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
         text, notes, lacks = write.write(found, where / "report", notes)
     except InputError as error:
         cli.fail(error)
-    results.write_text(where / "study.md", text)
+    workdir.write_text(where / "study.md", text)
     print(f"\n{text}\ntables in {where / 'study.md'}, report in {where / 'report' / 'index.html'}")
     if lacks:
         print(f"{len(lacks)} things are missing in the report; it names what makes them")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, networks, results, train
+from hatjax import approaches, config, feed, networks, results, train, workdir
 from hatjax.networks import rows
 from hatjax.tasks import by_row
 from hatjax.tasks.fingerprint import fingerprints
@@ -146,7 +146,7 @@ def test_memory_survives_a_save_and_a_load(name, tmp_path):
     c, tasks, network, approach = setup(name)
     params, memory = approach.init(jax.random.key(0))
     memory = jax.tree.map(lambda x: x + 1, memory)
-    results.write_text(tmp_path / "config.json", config.to_json(c))
+    workdir.write_text(tmp_path / "config.json", config.to_json(c))
     results.write_tasks(tmp_path, tasks, fingerprints(tasks))
     acc = np.zeros((len(tasks), len(tasks)))
     results.save(tmp_path, acc, acc, params, memory)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import config, plans, results, run
+from hatjax import config, plans, results, run, workdir
 from hatjax.data import Raw, npz
 
 # Batched products are summed in another order than single ones; nothing else differs.
@@ -29,7 +29,7 @@ def same(one: Path, other: Path) -> None:
     """The two workdirs hold the same finished run."""
     assert (one / "done").exists() and (other / "done").exists()
     a, b = results.load(one), results.load(other)
-    assert not results.differences(a.config, b.config) and a.names == b.names
+    assert not workdir.differences(a.config, b.config) and a.names == b.names
     pairs = zip(*(jax.tree.leaves((m.params, m.memory)) for m in (a, b)), strict=True)
     for got, want in pairs:
         np.testing.assert_allclose(got, want, **CLOSE)
@@ -72,7 +72,7 @@ def test_a_grid_and_replicas_that_stop_at_different_epochs(tmp_path):
     assert list(where)[:2] == ["seed0-lr=0.05-c=0.1", "seed0-lr=0.05-c=4"] and len(where) == 8
     counts = {len((w / "metrics.jsonl").read_text().splitlines()) for w in where.values()}
     assert len(counts) > 1
-    assert results.read_config(where["seed1-lr=0.4-c=4"]).approach.c == 4.0
+    assert workdir.read_config(where["seed1-lr=0.4-c=4"]).approach.c == 4.0
 
 
 def unequal(folder: Path):

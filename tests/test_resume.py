@@ -251,6 +251,20 @@ def test_all_checkpoints_damaged(cut, tmp_path, capsys):
     same(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize(
+    "file, content", [("about.json", "[1]"), ("about.json", "[" * 99999), ("accuracy.npy", "x")]
+)
+def test_a_checkpoint_of_others(cut, tmp_path, file, content):
+    """Its sums are right, but it is not what hatjax writes."""
+    cut(small(), tmp_path / "w", Position(1, 0))
+    folder = checkpoints.place(tmp_path / "w", Position(1, 0))
+    (folder / file).write_text(content)
+    (folder / checkpoints.SUMS).write_text(checkpoints.sums(folder))
+    with pytest.raises(InputError, match="0001-00000.*--overwrite"):
+        run.run(small(), tmp_path / "w")
+    run.run(small(), tmp_path / "w", overwrite=True)
+
+
 def test_other_images(cut, tmp_path):
     from hatjax.data import Raw, npz
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hatjax.data import folder, npz, sources
 from hatjax.data.raw import Raw
-from hatjax.errors import InputError, unknown
+from hatjax.errors import InputError, oneline, unknown
 
 __all__ = ["Raw", "at_hand", "load", "moments", "root"]
 
@@ -28,7 +28,10 @@ MOMENTS = {
 
 
 def root(given: str) -> Path:
-    """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder."""
+    """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder.
+
+    InputError if it begins with the home folder of somebody who is not known.
+    """
     chosen = given or os.environ.get("HATJAX_DATA")
     return _expanded(chosen) if chosen else cache() / "data"
 
@@ -58,24 +61,21 @@ def load(name: str, where: Path) -> Raw:
     Raises InputError if it is in none of them, or cannot be used.
     """
     try:
-        return _load(name, where)
+        if (where / f"{name}.npz").exists():
+            return npz.read(where / f"{name}.npz")
+        if (where / name / "train").is_dir():
+            return folder.read(where / name)
+        known = {*sources.SOURCES, *found(where)}
     except OSError as error:
         raise InputError(
-            f"image set {name!r} cannot be read from {where} ({error}): give the data root by "
-            "--config.data.root=DIR or $HATJAX_DATA"
+            f"image set {name!r} cannot be read from {where} ({oneline(error)}): give the data "
+            "root by --config.data.root=DIR or $HATJAX_DATA"
         ) from error
-
-
-def _load(name: str, where: Path) -> Raw:
-    if (where / f"{name}.npz").exists():
-        return npz.read(where / f"{name}.npz")
-    if (where / name / "train").is_dir():
-        return folder.read(where / name)
     if name not in sources.SOURCES:
         raise unknown(
             f"image set (looked for in {where}; add your own as a file NAME.npz there)",
             name,
-            {*sources.SOURCES, *found(where)},
+            known,
         )
     return sources.load(name, where)
 

@@ -1,42 +1,53 @@
 """Image sets as folders: NAME/train/CLASS/* and NAME/test/CLASS/*, a class a folder."""
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from hatjax import limits
 from hatjax.data.raw import Raw, checked
-from hatjax.errors import InputError
+from hatjax.errors import InputError, oneline
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+# Whatever a file is called, nothing else is decoded: Pillow gives some formats to other programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
 def read(path: Path) -> Raw:
     """The image set in the folder `path`, as torchvision's ImageFolder lays it out.
 
     Classes are numbered in the alphabetical order of their folders. Images are RGB, or grey where
-    all of them are. Raises InputError for images of several sizes, unreadable images, classes that
-    differ between train and test, or a missing or empty folder.
+    all of them are. Raises InputError for images of several sizes, unreadable images, more of them
+    than memory holds, classes that differ between train and test, or a missing or empty folder.
     """
     names = {split: _classes(path / split) for split in ("train", "test")}
     if names["train"] != names["test"]:
         differ = sorted(set(names["train"]) ^ set(names["test"]))
         raise InputError(f"{path}: classes in only one of train and test: {', '.join(differ)}")
-    images, labels = {}, {}
-    for split, classes in names.items():
-        files = [(f, c) for c, name in enumerate(classes) for f in _files(path / split / name)]
-        images[split] = [_open(f) for f, _ in files]
-        labels[split] = np.array([c for _, c in files], np.int32)
+    files = {
+        split: [(f, c) for c, name in enumerate(classes) for f in _files(path / split / name)]
+        for split, classes in names.items()
+    }
+    width, height = _size(files["train"][0][0])
+    for f, _ in files["train"] + files["test"]:  # before one is decoded
+        if (found := _size(f)) != (width, height):
+            raise InputError(
+                f"{f}: {found[0]}x{found[1]} pixels, but {path} begins with {width}x{height}: "
+                "expected one size; resize the images first"
+            )
+    total = sum(map(len, files.values()))
+    limits.fits(
+        2 * 3 * total * width * height,
+        f"{path}: {total} images of {width}x{height} pixels, read and put together,",
+        "make them smaller, or fewer",
+    )
+    images = {split: [_open(f) for f, _ in some] for split, some in files.items()}
+    labels = {split: np.array([c for _, c in some], np.int32) for split, some in files.items()}
     grey = all(x.ndim == 2 for split in images.values() for x in split)
-    size = images["train"][0].shape[:2]
-    for split, classes in names.items():
-        files = (f for name in classes for f in _files(path / split / name))
-        for f, x in zip(files, images[split], strict=True):
-            if x.shape[:2] != size:
-                raise InputError(
-                    f"{f}: {x.shape[1]}x{x.shape[0]} pixels, but {path} begins with "
-                    f"{size[1]}x{size[0]}: expected one size; resize the images first"
-                )
     x = {
         split: np.stack([a[..., None] if grey else _colour(a) for a in images[split]])
         for split in images
@@ -47,8 +58,11 @@ def read(path: Path) -> Raw:
 def _classes(path: Path) -> list[str]:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder: expected one folder of images for each class")
-    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    empty = [name for name in names if not _files(path / name)]
+    try:
+        names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        empty = [name for name in names if not _files(path / name)]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): allow it") from error
     if not names or empty:
         where = path / (empty[0] if empty else "")
         raise InputError(f"{where}: no images: expected PNG or JPEG files")
@@ -59,13 +73,37 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.suffix.lower() in KINDS)
 
 
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, as the file's header has them."""
+    return _read(path, lambda image: image.size)
+
+
 def _open(path: Path) -> np.ndarray:
     """A grey image "h w" or an RGB image "h w 3", uint8."""
+    return _read(
+        path, lambda image: np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    )
+
+
+def picture(path: Path) -> np.ndarray:
+    """An RGB image "h w 3", uint8; InputError if it cannot be read."""
+    return _read(path, lambda image: np.asarray(image.convert("RGB")))
+
+
+def _read(path: Path, of: Callable[[Image.Image], Any]) -> Any:
+    """What `of` says of an image; InputError if it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({error}): replace or remove it") from error
+        if not path.is_file():  # a pipe would wait for ever
+            raise ValueError("not a file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of oddities that do not matter
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return of(image)
+    except Exception as error:  # Pillow raises many kinds for damaged bytes
+        raise InputError(
+            f"{path}: not a readable image ({oneline(error)}): replace or remove it"
+        ) from error
 
 
 def _colour(x: np.ndarray) -> np.ndarray:

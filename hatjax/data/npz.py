@@ -2,40 +2,29 @@
 
 import os
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from hatjax import reading
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
-
-# What damaged bytes make NumPy raise.
-BROKEN = (
-    OSError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
 
 
 def read(path: Path) -> Raw:
     """The image set in `path`; nothing in the file is executed. InputError if it cannot be used."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [k for k in Raw._fields if k not in archive]
-            if missing:
-                raise InputError(
-                    f"{path}: no array {', '.join(missing)}: expected {', '.join(Raw._fields)}"
-                )
-            arrays = [archive[k] for k in Raw._fields]
-    except InputError:
-        raise
-    except BROKEN as error:
+        arrays = reading.npz(path, Raw._fields)
+    except ValueError as error:
         raise InputError(
             f"{path}: not a readable .npz file ({error}): expected what numpy.savez(path, "
             "x_train=..., y_train=..., x_test=..., y_test=...) writes; write or copy it again"
         ) from error
-    return checked(str(path), *arrays)
+    if missing := [k for k in Raw._fields if k not in arrays]:
+        raise InputError(
+            f"{path}: no array {', '.join(missing)}: expected {', '.join(Raw._fields)}"
+        )
+    return checked(str(path), *(arrays[k] for k in Raw._fields))
 
 
 def write(path: Path, raw: Raw) -> None:

@@ -2,17 +2,12 @@
 
 import pickle
 import re
+from collections.abc import Callable
 from typing import IO, Literal
 
 import numpy as np
 
-from hatjax.errors import InputError
-
-# What damaged bytes make an unpickler raise.
-BROKEN = (
-    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
-    TypeError, ValueError,
-)  # fmt: skip
+from hatjax.errors import InputError, oneline
 
 
 def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
@@ -29,8 +24,10 @@ def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
             f"{where}: refused: the pickle asks for {error}, but only numeric NumPy arrays are "
             "read; nothing in it was executed"
         ) from error
-    except BROKEN as error:
-        raise InputError(f"{where}: not a readable pickle ({error}): get the file again") from error
+    except Exception as error:  # damaged bytes make an unpickler raise many kinds
+        raise InputError(
+            f"{where}: not a readable pickle ({oneline(error)}): get the file again"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: a pickled {type(content).__name__}: expected a dict of arrays")
     return {k: v.value for k, v in content.items() if isinstance(v, _Array) and v.value is not None}
@@ -40,8 +37,12 @@ class _Foreign(Exception):
     """Names what a pickle asks for and does not get."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Gives a pickle the stand-ins below: not even NumPy's own constructors are at its command."""
+class _Unpickler(pickle._Unpickler):
+    """Gives a pickle the stand-ins below: not even NumPy's own constructors are at its command.
+
+    It is the one written in Python, since that in C makes a table as long as a few bytes of the
+    pickle tell it to.
+    """
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in STAND_INS:
@@ -93,11 +94,24 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
+class _Function:
+    """A function that a pickle may call, but not give other defaults or attributes."""
+
+    def __init__(self, function: Callable):
+        self.call = function
+
+    def __call__(self, *args: object) -> object:
+        return self.call(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise _Foreign("a change of the function that it calls")
+
+
 STAND_INS: dict[tuple[str, str], object] = {
     ("numpy", "ndarray"): None,  # the first argument of _reconstruct
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Function(_encode),
 }
 for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
     STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Array
-    STAND_INS[f"{_core}.numeric", "_frombuffer"] = _frombuffer
+    STAND_INS[f"{_core}.numeric", "_frombuffer"] = _Function(_frombuffer)

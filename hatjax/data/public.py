@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hatjax.data import download
+from hatjax.data import download, folder
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 
@@ -79,9 +79,11 @@ def gtsrb(where: Path) -> Raw:
 def _resized(images) -> tuple[np.ndarray, np.ndarray]:
     """The images "n 32 32 3" and labels "n" of a torchvision data set of pictures."""
     x, y = np.zeros((len(images), SIDE, SIDE, 3), np.uint8), np.zeros(len(images), np.int32)
-    for i in range(len(images)):
-        picture, y[i] = images[i]
-        x[i] = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    samples = images.samples if hasattr(images, "samples") else images._samples
+    for i, (path, label) in enumerate(samples):  # torchvision would decode any format
+        y[i] = label
+        picture = Image.fromarray(folder.picture(Path(path)))
+        x[i] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     return x, y
 
 

@@ -1,7 +1,6 @@
 """Readers of the image sets that the published code fetches as zip files of pickles."""
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +8,7 @@ import numpy as np
 
 from hatjax.data import download, pickles
 from hatjax.data.raw import Raw, checked
-from hatjax.errors import InputError
-
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+from hatjax.errors import InputError, oneline
 
 
 def reader(url: str, blob: str, train: str, test: str) -> Callable[[Path], Raw]:
@@ -38,9 +35,11 @@ def _member(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
                 raise InputError(f"{path}: no {name} in it, but {some}: get the file again")
             with archive.open(inside[0]) as file:
                 content = pickles.load(file, f"{path}, {name}")
-    except BROKEN as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes make zipfile raise many kinds
         raise InputError(
-            f"{path}: not a readable zip file ({error}): remove it to download it again"
+            f"{path}: not a readable zip file ({oneline(error)}): remove it to download it again"
         ) from error
     return _arrays(content, f"{path}, {name}")
 
@@ -58,5 +57,7 @@ def _arrays(content: dict[str, np.ndarray], where: str) -> tuple[np.ndarray, np.
         )
     if x.size and not (0 <= x.min() and x.max() <= 255):  # not a number fails this, too
         raise InputError(f"{where}: 'features' has values beyond 0..255: expected images")
+    if not np.isin(y, np.arange(len(y))).all():
+        raise InputError(f"{where}: 'labels' are not whole numbers from 0: expected classes")
     n, c, h, w = x.shape
     return x.astype(np.uint8).reshape(n, h, w, c), y.reshape(-1).astype(np.int32)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
+from hatjax import limits
 from hatjax.errors import InputError, unknown
 from hatjax.networks import alexnet, columns, mlp, modules
 from hatjax.networks.gates import GRADIENT, INIT, Gates
@@ -46,10 +47,28 @@ def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -
     """The network of `config` for images "h w c" and tasks of so many classes each.
 
     It is gated if the approach is (config.approach.gated), and structured as the approach needs it.
-    Raises InputError for a config.network.name that is unknown or cannot be structured so, and
-    TypeError, naming it, for a trunk parameter that does not say which gates lie on its axes: it
-    would be trained unprotected.
+    Raises InputError for a config.network.name that is unknown or cannot be structured so, and for
+    parameters that the machine's memory does not hold, before there are any; and TypeError, naming
+    it, for a trunk parameter that does not say which gates lie on its axes: it would be trained
+    unprotected.
     """
+    network = _make(config, image, classes)
+    fits(network)
+    return network
+
+
+def fits(network: Network, times: int = 1) -> None:
+    """Raise InputError if the machine's memory does not hold the parameters so many times."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    numbers = sum(p.size for p in jax.tree.leaves(shapes))
+    limits.fits(
+        4 * times * numbers,
+        f"a network of {numbers:,} parameters" + (f", {times} times in training," * (times > 1)),
+        "make it smaller by --config.network.widths, or learn fewer tasks",
+    )
+
+
+def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
     if config.network.name not in TRUNKS:
         raise unknown("network", config.network.name, TRUNKS)
     trunk = TRUNKS[config.network.name](config.network, image)

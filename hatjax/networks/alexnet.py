@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from hatjax.errors import InputError
-from hatjax.networks.stages import Stage
+from hatjax.networks.stages import Stage, rates
 from hatjax.networks.trunk import Trunk
 
 LAYERS = ("c1", "c2", "c3", "fc1", "fc2")
@@ -23,13 +23,14 @@ def fits(side: int) -> bool:
 
 
 def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
-    """Three convolutions and two dense layers; InputError for another number, or a small image."""
-    rates = config.dropout if isinstance(config.dropout, tuple) else (config.dropout,)
-    if len(config.widths) != 5 or len(rates) != 5:
+    """Three convolutions and two dense layers.
+
+    InputError for another number, as `rates`, or for a small image.
+    """
+    if len(config.widths) != 5:
         raise InputError(
-            "config.network.widths and config.network.dropout: alexnet has 5 layers (3 "
-            f"convolutions, 2 dense), got {len(config.widths)} widths and {len(rates)} dropout "
-            "rates"
+            "config.network.widths: alexnet has 5 layers (3 convolutions, 2 dense), got "
+            f"{len(config.widths)} widths"
         )
     if image[0] != image[1] or not fits(image[0]):
         raise InputError(
@@ -37,4 +38,4 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
             "side; use --config.network.name=mlp, or larger images"
         )
     sizes = (*kernels(image[0]), 0, 0)
-    return Trunk(tuple(map(Stage, LAYERS, config.widths, rates, sizes)))
+    return Trunk(tuple(map(Stage, LAYERS, config.widths, rates(config), sizes)))

@@ -2,11 +2,15 @@
 
 from ml_collections import ConfigDict
 
-from hatjax.networks.stages import Stage
+from hatjax.networks.stages import Stage, rates
 from hatjax.networks.trunk import Trunk
 
 
 def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
-    """Dense layers fc1, fc2, ... HAT's are 2 of 2000; it drops .2 of the input."""
-    stages = (Stage(f"fc{i + 1}", n, config.dropout) for i, n in enumerate(config.widths))
-    return Trunk(tuple(stages), config.dropout_in)
+    """Dense layers fc1, fc2, ... HAT's are 2 of 2000; it drops .2 of the input.
+
+    InputError as `rates`.
+    """
+    names = (f"fc{i + 1}" for i in range(len(config.widths)))
+    stages = tuple(map(Stage, names, config.widths, rates(config)))
+    return Trunk(stages, config.get("dropout_in", 0.0))

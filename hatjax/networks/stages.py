@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+from ml_collections import ConfigDict
 
+from hatjax.errors import InputError
 from hatjax.networks.layers import Conv, Dense, Dropout, affine, pool
 from hatjax.types import Array
 
@@ -18,6 +20,18 @@ class Stage(NamedTuple):
     units: int  # filters of a convolution are units
     rate: float  # of the dropout
     kernel: int = 0  # the side of a convolution's kernel in pixels; 0: a dense layer
+
+
+def rates(config: ConfigDict) -> tuple[float, ...]:
+    """The dropout rate of each layer; InputError for a number of them that is not the layers'."""
+    if not isinstance(config.dropout, tuple):
+        return (config.dropout,) * len(config.widths)
+    if len(config.dropout) != len(config.widths):
+        raise InputError(
+            f"config.network.dropout: {len(config.dropout)} rates for {len(config.widths)} layers "
+            "(config.network.widths): expected one each, or a number for all"
+        )
+    return config.dropout
 
 
 def linear(

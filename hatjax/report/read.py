@@ -1,8 +1,6 @@
 """Runs on disk, finished or not, as records."""
 
-import json
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import results
-from hatjax.errors import InputError
+from hatjax import results, workdir
+from hatjax.errors import InputError, oneline
 
 
 class Record(NamedTuple):
@@ -44,7 +42,7 @@ def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # False, too, for a path that cannot be one
             raise InputError(f"there is no folder {path}: give workdirs, or folders of them")
         below = {where.resolve(): None for where in workdirs(path)}
         if not below:
@@ -83,7 +81,7 @@ def shortest(path: Path) -> Path:
 
 def read(where: Path) -> Record:
     """The run in a workdir, without its epochs; InputError if a file of it is damaged."""
-    config = results.read_config(where)
+    config = workdir.read_config(where)
     needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
     fields = configs.fields(config)
     kinds = {"seed": int, "data.sets": tuple}
@@ -102,10 +100,10 @@ def read(where: Path) -> Record:
         return record._replace(names=read_names(tasks) if tasks.exists() else ())
     names = read_names(tasks)
     try:
-        matrix = np.load(acc, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        matrix = results.read_matrix(acc, len(names))
+    except ValueError as error:
         raise damaged(acc, error) from error
-    if matrix.shape != (len(names), len(names)) or np.any((matrix < 0) | (matrix > 1)):
+    if np.any((matrix < 0) | (matrix > 1)):
         raise damaged(acc, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
     # The rows of tasks that are not learned yet are 0.
     rows = np.flatnonzero(matrix.any(axis=1))
@@ -116,9 +114,8 @@ def read(where: Path) -> Record:
 def read_names(path: Path) -> tuple[str, ...]:
     """The names of the tasks, in the order in which they are learned."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return tuple(str(name) for name in file["names"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return tuple(str(name) for name in results.read_tasks(path)["names"])
+    except ValueError as error:
         raise damaged(path, error) from error
 
 
@@ -127,25 +124,17 @@ def read_epochs(where: Path) -> tuple[dict, ...]:
 
     A last line without an end is one that a run is writing, and is left out.
     """
-    path, rows = where / "metrics.jsonl", []
+    path = where / "metrics.jsonl"
     try:
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return tuple(results.read_rows(path))
     except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    for i, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-            rows.append(row | {k: int(row[k]) for k in ("task", "epoch")})
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{path} is damaged in line {i + 1}: the report leaves out the course of this "
-                "run's epochs"
-            ) from error
-    return tuple(rows)
+        raise InputError(
+            f"{path} is damaged in {oneline(error)}: the report leaves out the course of this "
+            "run's epochs"
+        ) from error
 
 
 def damaged(path: Path, reason: object) -> InputError:
-    reason = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
     return InputError(
         f"{path} is damaged ({reason}): the report leaves this run out; run it again with "
         "--overwrite"

@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from hatjax import limits
 from hatjax.data import Raw
 from hatjax.errors import InputError
 
@@ -16,7 +17,8 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
     """The image set `name` in the shape (h, w, c) of config.data.image; as it is where that is ().
 
     Grey images repeated on several channels are NumPy views that take no memory: index them with
-    `take`. Raises InputError for images whose channels are neither grey nor those asked for.
+    `take`. Raises InputError for images whose channels are neither grey nor those asked for, and
+    sizes at which the machine's memory does not hold them.
     """
     x = {"x_train": raw.x_train, "x_test": raw.x_test}
     if config.fidelity == "code" and name == "facescrub":
@@ -28,6 +30,11 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
                 f"image set {name!r} has images of {raw.x_train.shape[3]} channels: "
                 f"config.data.image = {tuple(config.data.image)} needs 1 or {c}"
             )
+        limits.fits(
+            sum(map(len, x.values())) * h * w * raw.x_train.shape[3],
+            f"config.data.image = {tuple(config.data.image)}: the images of {name!r} at that size",
+            "choose a smaller one",
+        )
         x = {k: repeated(sized(v, h, w, name not in RESIZED), c) for k, v in x.items()}
     return raw._replace(**x)
 

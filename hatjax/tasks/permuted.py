@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import data
+from hatjax import data, limits
 from hatjax.data import Raw
 from hatjax.errors import InputError
 from hatjax.tasks.holdout import hold_out, order
@@ -30,12 +30,17 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
 
 
 def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
-    """A pixel order "size" for every task, from the seed alone.
+    """A pixel order "size" for every task, from the seed alone; InputError if memory lacks.
 
     The published code seeds the i-th with 100 r_i + i, r the task order of the seed, and keeps it
     on disk: later runs with other seeds then get the first run's. "code" is what a first run gets.
     """
     count = config.tasks.count
+    limits.fits(
+        8 * size * count,
+        f"config.tasks.count = {count}: so many orders of {size} numbers an image",
+        "choose fewer tasks",
+    )
     if config.fidelity == "code":
         seeds = [100 * int(r) + i for i, r in enumerate(order(count, config.seed))]
         return [np.random.RandomState(s).permutation(size) for s in seeds]

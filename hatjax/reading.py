@@ -1,0 +1,69 @@
+"""Arrays from .npy and .npz files that may be damaged, or made to do harm.
+
+Nothing in them is executed or unpacked to the disk, and an array is made only if the file is as
+long as its header says: memory is not taken on a header's word.
+"""
+
+import contextlib
+import math
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from hatjax import limits
+from hatjax.errors import oneline
+
+HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+
+
+def npy(path: Path) -> np.ndarray:
+    """The array that numpy.save wrote; ValueError, with the reason, if there is none."""
+    with opened(path) as file:
+        return array(file, path.stat().st_size, path.name)
+
+
+def npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays that numpy.savez wrote, all or those of `names` that are there.
+
+    ValueError, with the reason, for another file, a damaged one, or one that memory does not hold.
+    """
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
+        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+        members = {k: m for k, m in members.items() if names is None or k in names}
+        total = sum(member.file_size for member in members.values())
+        limits.fits(total, "what it declares to hold", "take a smaller file")
+        found = {}
+        for name, member in members.items():
+            with archive.open(member) as part:
+                found[name] = array(part, member.file_size, name)
+        return found
+
+
+def array(file: IO[bytes], size: int, name: str) -> np.ndarray:
+    """The array in a file of `size` bytes; ValueError if they are fewer than its header says."""
+    version = npy_format.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"{name} is of the format's version {version}")
+    shape, _, dtype = HEADERS[version](file)
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"{name} declares {dtype} of shape {shape}, and has {size} bytes")
+    file.seek(0)
+    return npy_format.read_array(file, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A regular file (a pipe would wait for ever); what goes wrong inside becomes a ValueError."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that Python 2 wrote
+            yield file
+    except Exception as error:  # numpy and zipfile raise many kinds for damaged bytes
+        raise ValueError(oneline(error)) from error
