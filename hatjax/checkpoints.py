@@ -13,7 +13,6 @@ A folder is written under another name and renamed when it is whole. The seeds a
 program save in turn, so that there is always a position that all of them have.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,11 +26,11 @@ import jax
 import numpy as np
 
 import hatjax
-from hatjax import keys, results
+from hatjax import keys, results, sums
 from hatjax.errors import InputError, oneline
 from hatjax.types import Tree
 
-FOLDER, SUMS = "checkpoints", "SHA256SUMS"
+FOLDER = "checkpoints"
 KEPT = 2  # the newest, and one more lest it be damaged
 
 
@@ -97,29 +96,13 @@ def save(where: Path, at: Position, saved: Saved, about: About) -> None:
         if (metrics := where / "metrics.jsonl").exists():
             shutil.copyfile(metrics, part / metrics.name)
         (part / "about.json").write_text(json.dumps(about._asdict(), indent=1))
-        (part / SUMS).write_text(sums(part))
+        sums.write(part)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
     finally:  # half a checkpoint on a full disk is of no use
         shutil.rmtree(part, ignore_errors=True)
     for old in positions(where)[KEPT:]:
         shutil.rmtree(place(where, old), ignore_errors=True)
-
-
-def sums(folder: Path) -> str:
-    """A line "HASH  PATH" for each file in and below `folder`, but the sums themselves."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
-    return "".join(
-        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder)}\n" for p in files
-    )
-
-
-def whole(folder: Path) -> bool:
-    """Whether a checkpoint is as it was written: no file is missing, added or altered."""
-    try:
-        return (folder / SUMS).read_text() == sums(folder)
-    except (OSError, ValueError):
-        return False
 
 
 def newest(wheres: Sequence[Path]) -> tuple[Position | None, list[Path]]:
@@ -130,7 +113,7 @@ def newest(wheres: Sequence[Path]) -> tuple[Position | None, list[Path]]:
     damaged: list[Path] = []
     common = set.intersection(*(set(positions(where)) for where in wheres))
     for at in sorted(common, reverse=True):
-        bad = [folder for where in wheres if not whole(folder := place(where, at))]
+        bad = [folder for where in wheres if sums.altered(folder := place(where, at))]
         if not bad:
             return at, damaged
         damaged += bad

@@ -9,7 +9,8 @@ A workdir holds
                     not a number where task u was forgotten on purpose (hatjax.forget)
     loss.npy        "T T": likewise the loss
     accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
-    model/          parameters and memory after the last finished task, saved with orbax
+    model/          parameters and memory after the last finished task, saved with orbax, and the
+                    SHA-256 of its files
     checkpoints/    what an unfinished run goes on from (hatjax.checkpoints)
     diverged        why the run stopped, if its loss was no longer a number
     done            there once all tasks are finished
@@ -33,7 +34,7 @@ import numpy as np
 from jax.tree_util import keystr
 from ml_collections import ConfigDict
 
-from hatjax import approaches, networks, reading, train, workdir
+from hatjax import approaches, networks, reading, sums, train, workdir
 from hatjax import config as configs
 from hatjax.data.raw import numbers
 from hatjax.errors import InputError, oneline
@@ -100,6 +101,8 @@ def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
             f"{where}: bring them back, choose another workdir with --workdir=DIR, or begin anew "
             "with --overwrite"
         )
+
+
 KINDS = {  # of the arrays in tasks.npz: of their dtype
     "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
     "pixels": "iu", "fingerprints": "U",
@@ -190,9 +193,7 @@ def save_copy(where: Path, acc: np.ndarray, loss: np.ndarray, model: Path) -> No
     _save(where, acc, loss, lambda to: shutil.copytree(model, to))
 
 
-def _save(
-    where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path], object]
-) -> None:
+def _save(where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path], object]) -> None:
     workdir.write_array(where / "accuracy.npy", acc)
     workdir.write_array(where / "loss.npy", loss)
     workdir.write_text(
@@ -210,11 +211,12 @@ def _save(
 
 
 def save_tree(path: Path, tree: Tree) -> None:
-    """Save a pytree of arrays as the folder `path`."""
+    """Save a pytree of arrays as the folder `path`, with the sums of its files."""
     tree = jax.device_get(tree)  # arrays of a device are only read back where there are as many
     room(path.parent, sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree)))
     with _checkpointer() as checkpointer:
         checkpointer.save(path.absolute(), tree)
+    sums.write(path)
 
 
 def room(folder: Path, size: int) -> None:
@@ -228,9 +230,30 @@ def room(folder: Path, size: int) -> None:
 
 
 def load_tree(path: Path, shapes: Tree) -> Tree:
-    """The pytree of NumPy arrays in the folder `path`; `shapes` are what jax.eval_shape gives."""
+    """The pytree of NumPy arrays in the folder `path`; `shapes` are what jax.eval_shape gives.
+
+    Raises ValueError if a file is not as it was saved, or the arrays have other names or shapes.
+    """
+    if bad := sums.altered(path):
+        raise ValueError(f"{path / bad[0]} is damaged or missing")
+    _check(path, shapes)
     with _checkpointer() as checkpointer:
         return checkpointer.restore(path.absolute(), shapes)
+
+
+def _check(path: Path, shapes: Tree) -> None:
+    """Read what somebody saved who knows the sums: orbax prints tracebacks where reads fail."""
+    import tensorstore  # orbax's own store
+
+    base = {"driver": "file", "path": f"{path.absolute()}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    found = {key.decode(): store.read(key).result().value for key in store.list().result()}
+    for names, leaf in jax.tree.leaves_with_path(shapes):
+        name = keystr(names, simple=True, separator=".")
+        if f"{name}/.zarray" not in found:
+            raise ValueError(f"there is no {name} in {path}")
+        if (shape := json.loads(found[f"{name}/.zarray"])["shape"]) != list(leaf.shape):
+            raise ValueError(f"{name} in {path} is of shape {shape}, not {list(leaf.shape)}")
 
 
 def _checkpointer():
@@ -262,7 +285,6 @@ def load(where: str | Path) -> Model:
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         state = dict(zip(("params", "memory"), shapes, strict=True))
-        verify(where / "model", state)
         saved = load_tree(where / "model", state)
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
         raise InputError(
@@ -282,27 +304,6 @@ def load(where: str | Path) -> Model:
         image,
         tuple(bool(n > 0) for n in np.diag(loss)),
     )
-
-
-def verify(model: Path, state: Tree) -> None:
-    """Read all that was saved in the folder `model`, and compare its checksums.
-
-    Raises ValueError, or what tensorstore raises, if it is damaged or not of the shapes of `state`.
-    Orbax would wait for pipes for ever, and print tracebacks where several of its reads fail.
-    """
-    import tensorstore  # orbax's own store
-
-    if odd := [p for p in model.rglob("*") if not (p.is_file() or p.is_dir())]:
-        raise ValueError(f"{odd[0]} is not a file")
-    base = {"driver": "file", "path": f"{model.absolute()}/"}
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    found = {key.decode(): store.read(key).result().value for key in store.list().result()}
-    for path, p in jax.tree.leaves_with_path(state):
-        name = keystr(path, simple=True, separator=".")
-        if f"{name}/.zarray" not in found:
-            raise ValueError(f"there is no {name} in {model}")
-        if (shape := json.loads(found[f"{name}/.zarray"])["shape"]) != list(p.shape):
-            raise ValueError(f"{name} in {model} is of shape {shape}, not {list(p.shape)}")
 
 
 def predict(model: Model, x: np.ndarray, task: int) -> Array:

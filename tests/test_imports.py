@@ -7,11 +7,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "limits", "reading", "types", "keys", "products", "config", "plans", "data", "tasks",
-    "feed", "networks", "transforms", "plateau", "approaches", "train", "replicas", "metrics",
-    "workdir", "results", "masks", "checkpoints", "group", "course", "stop", "tensorboard",
-    "progress", "log", "failure", "run", "arrays", "cli", "small", "savings", "export", "forget",
-    "benchmark", "main", "report", "study",
+    "errors", "limits", "reading", "sums", "types", "keys", "products", "config", "plans", "data",
+    "tasks", "feed", "networks", "transforms", "plateau", "approaches", "train", "replicas",
+    "metrics", "workdir", "results", "masks", "checkpoints", "group", "course", "stop",
+    "tensorboard", "progress", "log", "failure", "run", "arrays", "cli", "small", "savings",
+    "export", "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},

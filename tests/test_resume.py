@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import checkpoints, config, course, plans, results, run
+from hatjax import checkpoints, config, course, plans, results, run, sums
 from hatjax.checkpoints import Position
 from hatjax.errors import InputError
 
@@ -221,10 +221,10 @@ def damages():
     def lose(folder: Path) -> None:
         next((folder / "state").rglob("manifest.ocdbt")).unlink()
 
-    def sums(folder: Path) -> None:
-        (folder / checkpoints.SUMS).unlink()
+    def no_sums(folder: Path) -> None:
+        (folder / sums.NAME).unlink()
 
-    return [truncate, flip, lose, sums]
+    return [truncate, flip, lose, no_sums]
 
 
 @pytest.mark.parametrize("damage", damages(), ids=lambda f: f.__name__)
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_others(cut, tmp_path, file, content):
     cut(small(), tmp_path / "w", Position(1, 0))
     folder = checkpoints.place(tmp_path / "w", Position(1, 0))
     (folder / file).write_text(content)
-    (folder / checkpoints.SUMS).write_text(checkpoints.sums(folder))
+    sums.write(folder)
     with pytest.raises(InputError, match="0001-00000.*--overwrite"):
         run.run(small(), tmp_path / "w")
     run.run(small(), tmp_path / "w", overwrite=True)
@@ -392,6 +392,6 @@ def test_the_clock():
 def test_checkpoints_can_be_checked_by_hand(cut, tmp_path):
     cut(small(), tmp_path / "w", Position(1, 0))
     folder = checkpoints.place(tmp_path / "w", Position(1, 0))
-    subprocess.run(["sha256sum", "--check", "--quiet", checkpoints.SUMS], cwd=folder, check=True)
+    subprocess.run(["sha256sum", "--check", "--quiet", sums.NAME], cwd=folder, check=True)
     about = json.loads((folder / "about.json").read_text())
     assert about["group"] == ["w"] and about["versions"]["jax"] == jax.__version__

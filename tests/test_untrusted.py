@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import config, export, results, run, tasks
+from hatjax import config, export, results, run, sums, tasks
 from hatjax.data import npz, pickles, sources, zipped
 from hatjax.report import read, write
 from tests import hostile
@@ -83,9 +83,7 @@ def test_archives_write_nowhere(tmp_path, mark, name, monkeypatch):
     source = sources.SOURCES["notmnist"]
     members = ("notmnist_train.pkl", "notmnist_test.pkl")
     published = zipped.reader(source.origin, files.blob_id(content.getvalue()), *members)
-    monkeypatch.setitem(
-        sources.SOURCES, "notmnist", source._replace(read=published, keep=False)
-    )
+    monkeypatch.setitem(sources.SOURCES, "notmnist", source._replace(read=published, keep=False))
     before = hostile.snapshot(tmp_path)
     assert images(root) and images(root, "notmnist")
     assert hostile.snapshot(tmp_path) == before
@@ -219,6 +217,8 @@ def test_every_file_of_a_model(trained, tmp_path, mark):
             where = tmp_path / "run"
             shutil.copytree(trained, where)
             (where / path.relative_to(trained)).write_bytes(bomb)
+            assert not hostile.told(hatjax.load, where, says=path.name)
+            sums.write(where / "model")
             hostile.told(hatjax.load, where)
             shutil.rmtree(where)
 

@@ -1,0 +1,59 @@
+"""Files that are not as they were written are found, whatever was done to them."""
+
+import os
+import shutil
+
+import pytest
+
+import hatjax
+from hatjax import config, run, sums
+from hatjax.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "f" / "below").mkdir(parents=True)
+    (tmp_path / "f" / "a").write_bytes(b"1\r\n2")
+    (tmp_path / "f" / "below" / "b  c").write_bytes(bytes(range(256)))
+    sums.write(tmp_path / "f")
+    return tmp_path / "f"
+
+
+def test_whole(folder):
+    assert sums.altered(folder) == []
+
+
+@pytest.mark.parametrize(
+    "act, bad",
+    [
+        (lambda f: (f / "a").unlink(), ["a"]),
+        (lambda f: (f / "a").write_bytes(b"1\n2"), ["a"]),
+        (lambda f: os.rename(f / "a", f / "b"), ["a", "b"]),
+        (lambda f: (f / "below" / "new").touch(), ["below/new"]),
+        (lambda f: shutil.rmtree(f / "below"), ["below/b  c"]),
+        (lambda f: os.mkfifo(f / "pipe"), ["pipe"]),
+        (lambda f: (f / "gone").symlink_to("nowhere"), ["gone"]),
+        (lambda f: (f / sums.NAME).unlink(), [sums.NAME]),
+        (lambda f: (f / sums.NAME).write_bytes(b"\xff"), [sums.NAME]),
+        (lambda f: (f / sums.NAME).write_text("nothing\n"), [sums.NAME]),
+        (lambda f: (f / sums.NAME).write_text(""), ["a", "below/b  c"]),
+        (lambda f: shutil.rmtree(f), [sums.NAME]),
+    ],
+)
+def test_altered(folder, act, bad):
+    act(folder)
+    assert sums.altered(folder) == bad
+
+
+def test_a_bit_of_a_weight(tmp_path):
+    """orbax would load another number."""
+    c = config.make("digits", "hat")
+    c.tasks.count, c.epochs, c.network.widths, c.data.examples = 1, 1, (6, 5), 150
+    run.run_all({tmp_path / "run": c}, quiet=True)
+    for path in [p for p in (tmp_path / "run" / "model").rglob("*") if p.is_file()]:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if content else b"1")
+        with pytest.raises(InputError, match="model.* is damaged.*--overwrite"):
+            hatjax.load(tmp_path / "run")
+        path.write_bytes(content)
+    hatjax.load(tmp_path / "run")
