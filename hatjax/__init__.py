@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hatjax.forget import forget_task
     from hatjax.masks import masks as task_masks
     from hatjax.masks import overlap
-    from hatjax.results import Model, evaluate, load, predict
+    from hatjax.models import Model, evaluate, load, predict
     from hatjax.small import Small, cut
 
 __version__ = "0.1.0"
@@ -33,16 +33,16 @@ __all__ = [
 _PLACES = {  # where they are
     "Diverged": "errors.Diverged",
     "InputError": "errors.InputError",
-    "Model": "results.Model",
+    "Model": "models.Model",
     "Result": "arrays.Result",
     "Small": "small.Small",
     "cut": "small.cut",
-    "evaluate": "results.evaluate",
+    "evaluate": "models.evaluate",
     "fit": "arrays.fit",
     "forget_task": "forget.forget_task",
-    "load": "results.load",
+    "load": "models.load",
     "overlap": "masks.overlap",
-    "predict": "results.predict",
+    "predict": "models.predict",
     "task_masks": "masks.masks",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import results, run, tasks
+from hatjax import models, results, run, tasks
 from hatjax.errors import Diverged, InputError, unknown
 
 
@@ -19,7 +19,7 @@ class Result(NamedTuple):
     """What was learned."""
 
     accuracy: np.ndarray  # "T T": [t, u] is the accuracy on task u's test examples after task t
-    model: results.Model
+    model: models.Model
 
 
 def fit(
@@ -83,9 +83,9 @@ def _fit(
         if not overwrite and run.finished(where, config):
             results.check_tasks(where, sequence)
             accuracy = np.load(where / "accuracy.npy", allow_pickle=False)
-            return Result(accuracy, results.load(where))
+            return Result(accuracy, models.load(where))
         (accuracy,) = run.run_all({where: config}, overwrite, sequence=sequence, quiet=quiet)
-        return Result(accuracy, results.load(where))
+        return Result(accuracy, models.load(where))
 
 
 # Settings that are not a caller's, and what tells them instead.

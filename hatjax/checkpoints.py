@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 import hatjax
-from hatjax import keys, results, sums
+from hatjax import keys, sums, trees
 from hatjax.errors import InputError, oneline
 from hatjax.types import Tree
 
@@ -90,7 +90,7 @@ def save(where: Path, at: Position, saved: Saved, about: About) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        results.save_tree(part / "state", saved.tree)
+        trees.save(part / "state", saved.tree)
         np.save(part / "accuracy.npy", saved.acc, allow_pickle=False)
         np.save(part / "loss.npy", saved.loss, allow_pickle=False)
         if (metrics := where / "metrics.jsonl").exists():
@@ -149,7 +149,7 @@ def load(where: Path, at: Position, shapes: Tree) -> Saved:
     folder = place(where, at)
     try:
         acc, loss = (np.load(folder / f"{k}.npy", allow_pickle=False) for k in ("accuracy", "loss"))
-        tree = results.load_tree(folder / "state", shapes)
+        tree = trees.load(folder / "state", shapes)
     except Exception as error:  # orbax raises many kinds
         raise InputError(
             f"{folder} cannot be read ({oneline(error)}): it was written by another version of "

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
-from hatjax import cli, networks, reading, results, savings, workdir
+from hatjax import cli, models, networks, reading, savings, workdir
 from hatjax import config as configs
 from hatjax.errors import InputError, oneline
 from hatjax.small import Small, cut, shapes
@@ -90,8 +90,8 @@ def load(where: str | Path) -> Small:
 
 
 def predict(small: Small, x: np.ndarray) -> Array:
-    """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as results.predict does."""
-    inputs = results.normalised(x, small.image, small.mean, small.std, small.pixels)
+    """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as models.predict does."""
+    inputs = models.normalised(x, small.image, small.mean, small.std, small.pixels)
     return small.network.apply(small.params, inputs, 0).logits
 
 
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     given = flags.FLAGS
     try:
-        model = results.load(argv[1])
+        model = models.load(argv[1])
         task = cli.index(given.task, len(model.names))
         where = Path(given.out or Path(argv[1]) / "export" / f"task{given.task}")
         small = cut(model, task)

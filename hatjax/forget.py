@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hatjax import cli, masks, results, run, workdir
+from hatjax import cli, masks, models, results, run, workdir
 from hatjax import config as configs
 from hatjax.errors import InputError, oneline
+from hatjax.models import Model
 from hatjax.networks import rows
-from hatjax.results import Model
 from hatjax.transforms import free
 from hatjax.types import Array, Tree
 
@@ -122,7 +122,7 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     try:
         source = Path(argv[1])
-        model = results.load(source)
+        model = models.load(source)
         task = cli.index(given.task, len(model.names))
         if not given.out:
             raise InputError("--out=DIR is missing: the folder for the run without the task")

@@ -6,7 +6,7 @@ import numpy as np
 
 from hatjax import train
 from hatjax.errors import InputError
-from hatjax.results import Model
+from hatjax.models import Model
 from hatjax.transforms import held
 from hatjax.types import Array
 

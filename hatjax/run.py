@@ -1,10 +1,8 @@
 """A whole experiment, top to bottom: learn the tasks in turn, evaluate, keep the results."""
 
 import contextlib
-import logging
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,9 +12,12 @@ from ml_collections import ConfigDict
 from hatjax import (
     approaches,
     checkpoints,
+    chunks,
+    compilation,
     failure,
     feed,
     metrics,
+    models,
     networks,
     progress,
     replicas,
@@ -31,8 +32,7 @@ from hatjax import (
 from hatjax import config as configs
 from hatjax import course as courses
 from hatjax.course import Course
-from hatjax.data import cache
-from hatjax.errors import Diverged, InputError, Interrupted
+from hatjax.errors import Diverged, Interrupted
 from hatjax.group import Group
 from hatjax.log import Log
 from hatjax.types import Approach, Network, Task
@@ -85,7 +85,7 @@ def run(
     cannot be written, Interrupted by `signals`: then what is saved stays.
     """
     (acc,) = run_all({where: config}, overwrite, board=board, signals=signals)
-    model = results.load(where)
+    model = models.load(where)
     print(progress.summary(acc, metrics.capacity(model.network, model.params, model.memory), where))
     return acc
 
@@ -107,7 +107,7 @@ def run_all(
     """
     if board:
         tensorboard.check()
-    use_compilation_cache()
+    compilation.use_cache()
     config = next(iter(runs.values()))
     sequence, network = prepare(config, sequence)
     approach = approaches.make(config, network)
@@ -115,7 +115,7 @@ def run_all(
     lost: list[str] = []
     with contextlib.ExitStack() as locks:
         replicas.by_first(lambda: open_all(runs, overwrite, locks))
-        for places in groups(list(runs), config, approach, sequence, at_once):
+        for places in chunks.groups(list(runs), config, approach, sequence, at_once):
             chunk = {where: runs[where] for where in places}
             seeds = {c.seed: c for c in chunk.values()}
             group = Group(
@@ -123,7 +123,7 @@ def run_all(
                 {s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()},
                 approach,
             )
-            with advice(config, approach, sequence, len(chunk)):
+            with chunks.advice(config, approach, sequence, len(chunk)):
                 course = together(group, network, approach, quiet, board, signals)
             accs |= dict(zip(places, course.acc, strict=True))
             lost += course.lost.values()
@@ -140,30 +140,6 @@ def open_all(
         workdir.check(where, config, overwrite)
         locks.enter_context(workdir.locked(where))
         workdir.prepare(where, config, overwrite)
-
-
-def groups(
-    places: list[Path], config: ConfigDict, approach: Approach, sequence: list[Task], at_once: int
-) -> list[list[Path]]:
-    """The workdirs of the runs that are trained by one program, `at_once` or as many as fit.
-
-    Runs that began together go on together, which is what makes them bit-identical.
-    """
-    most = at_once or len(places)
-    if len(places) > 1 and not at_once:
-        (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
-    if len(places) > most and replicas.writes():
-        print(f"{len(places)} runs, {most} at once")
-    begun = [checkpoints.group(where) for where in places if replicas.writes()]
-    mark = replicas.agreed(
-        [next((i for i, g in enumerate(begun) if where.name in g), -1) for where in places]
-    )
-    chunks = []
-    for number in sorted(set(mark), key=mark.index):
-        own = [where for where, m in zip(places, mark, strict=True) if m == number]
-        size = len(own) if number >= 0 and not at_once else most
-        chunks += [own[i : i + size] for i in range(0, len(own), size)]
-    return chunks
 
 
 def together(
@@ -302,46 +278,8 @@ def row(group: Group, r: int, at: checkpoints.Position, scores: dict) -> dict:
     return line | {k: float(v) for k, v in scores.items() if k not in aside}
 
 
-@contextlib.contextmanager
-def advice(
-    config: ConfigDict, approach: Approach, sequence: list[Task], count: int
-) -> Iterator[None]:
-    """Says what would fit where the memory does not hold `count` runs: raises InputError."""
-    free = replicas.free_memory()
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        said = ("RESOURCE_EXHAUSTED", "Out of memory")  # now, and by older releases
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in said):
-            raise
-        raise InputError(
-            f"out of memory: {replicas.fitting(config, approach, sequence, count, free)}"
-        ) from error
-
-
 def recall(where: Path) -> str:
     """The summary of a finished run, from its workdir."""
-    model, acc = results.load(where), np.load(where / "accuracy.npy")
+    model, acc = models.load(where), np.load(where / "accuracy.npy")
     capacity = metrics.capacity(model.network, model.params, model.memory)
     return progress.summary(acc, capacity, where)
-
-
-def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder: the next start compiles nothing.
-
-    If it cannot be written, a warning says so, and they are not kept.
-    """
-    if not jax.config.values["jax_enable_compilation_cache"]:
-        return
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    chosen = jax.config.values["jax_compilation_cache_dir"]
-    try:
-        where = chosen or str(cache() / "xla")
-        if "://" not in where:  # else it is no folder of this machine
-            Path(where).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=where):
-                pass
-        jax.config.update("jax_compilation_cache_dir", where)
-    except (InputError, OSError) as error:
-        logging.warning("compiled programs are not kept, so every start compiles: %s", error)
-        jax.config.update("jax_enable_compilation_cache", False)

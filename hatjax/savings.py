@@ -7,10 +7,10 @@ from functools import partial
 import jax
 import numpy as np
 
-from hatjax import data, networks, results, tasks, train
+from hatjax import data, models, networks, tasks, train
 from hatjax.errors import InputError
+from hatjax.models import Model
 from hatjax.products import multiply_adds, products
-from hatjax.results import Model
 from hatjax.small import Small
 from hatjax.types import Array, Tree
 
@@ -42,7 +42,7 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
     difference = largest = 0.0
     for i in range(0, len(images), model.config.eval_batch):
         some = images[i : i + model.config.eval_batch]
-        x = results.normalised(some, small.image, small.mean, small.std, small.pixels)
+        x = models.normalised(some, small.image, small.mean, small.std, small.pixels)
         a, b = (np.asarray(compiled[k](own[k], x)) for k in functions)
         difference = max(difference, float(np.abs(a - b).max()))
         largest = max(largest, float(np.abs(a).max()))

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from hatjax import config as configs
 from hatjax import masks, networks
 from hatjax.errors import InputError
+from hatjax.models import Model
 from hatjax.networks import rows
-from hatjax.results import Model
 from hatjax.transforms import on_axis
 from hatjax.types import Network, Tree
 
@@ -34,7 +34,7 @@ class Small(NamedTuple):
 
 
 def cut(model: Model, task: int) -> Small:
-    """The small network of `task` (counted from 0, as in results.predict), with the same outputs.
+    """The small network of `task` (counted from 0, as in models.predict), with the same outputs.
 
     A unit goes if its gate at s_max is closed (masks.DEAD), or nothing that stays reads it; a layer
     keeps at least one. The gates of the others are multiplied into the weights that read the units,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, results, run
+from hatjax import approaches, config, models, run
 
 
 @pytest.mark.parametrize("name", sorted(approaches.APPROACHES))
@@ -12,6 +12,6 @@ def test_a_whole_run(name, tmp_path):
     c.tasks.count, c.epochs, c.network.widths, c.data.examples = 2, 2, (16, 16), 300
     acc = run.run(c, tmp_path / name)
     assert (acc[np.tril_indices(2)] > 0.05).all()
-    model = results.load(tmp_path / name)
-    logits = results.predict(model, np.full((3, 8, 8), 9, np.uint8), 1)
+    model = models.load(tmp_path / name)
+    logits = models.predict(model, np.full((3, 8, 8), 9, np.uint8), 1)
     assert logits.shape == (3, 10) and np.isfinite(logits).all()

@@ -9,7 +9,7 @@ import pytest
 
 import hatjax
 from hatjax import arrays as arrays_module
-from hatjax import export, results, run, savings
+from hatjax import export, models, run, savings
 
 TINY = dict(epochs=3, network={"widths": (12, 12)}, quiet=True)
 
@@ -178,7 +178,7 @@ def test_every_feature_has_its_own_unit(tmp_path):
 
 def test_pixels_of_vectors_are_permuted():
     x, order = np.arange(8.0).reshape(2, 4), np.array([2, 0, 3, 1])
-    got = results.normalised(x, (1, 1, 4), np.zeros(4), np.ones(4), order)
+    got = models.normalised(x, (1, 1, 4), np.zeros(4), np.ones(4), order)
     np.testing.assert_array_equal(got.reshape(2, 4), x[:, order])
 
 

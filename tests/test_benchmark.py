@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hatjax import config, results, run, train
+from hatjax import config, models, run, train
 from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
 from hatjax.products import multiply_adds, products
@@ -53,7 +53,7 @@ def compilations(tasks: int, where: Path) -> tuple[int, dict]:
         run.run(c, where)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    return sum(count), results.load(where).params
+    return sum(count), models.load(where).params
 
 
 def grows_by_rows(tasks: int, folder: Path) -> None:

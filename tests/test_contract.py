@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, networks, results, train, workdir
+from hatjax import approaches, config, feed, models, networks, results, train, workdir
 from hatjax.networks import rows
 from hatjax.tasks import by_row
 from hatjax.tasks.fingerprint import fingerprints
@@ -150,7 +150,7 @@ def test_memory_survives_a_save_and_a_load(name, tmp_path):
     results.write_tasks(tmp_path, tasks, fingerprints(tasks))
     acc = np.zeros((len(tasks), len(tasks)))
     results.save(tmp_path, acc, acc, params, memory)
-    model = results.load(tmp_path)
+    model = models.load(tmp_path)
     for got, want in zip(
         jax.tree.leaves((model.params, model.memory)),
         jax.tree.leaves((params, memory)),
@@ -161,5 +161,5 @@ def test_memory_survives_a_save_and_a_load(name, tmp_path):
     batch = feed.batch(feed.put(tasks, 0, "test", len(x)), None, 0, len(x))
     want = approach.predict(params, memory, batch.x, tasks[0].row, hyper)
     np.testing.assert_allclose(
-        results.predict(model, x, 0), want[:, : CLASSES[0]], rtol=1e-5, atol=1e-6
+        models.predict(model, x, 0), want[:, : CLASSES[0]], rtol=1e-5, atol=1e-6
     )

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import data, run
+from hatjax import compilation, data
 from hatjax.data import download, npz, public, sources, vision, zipped
 from hatjax.errors import InputError
 from tests import raw_files as files
@@ -400,8 +400,8 @@ def test_a_compilation_cache_that_cannot_be_written(tmp_path, monkeypatch, caplo
     caplog.set_level(logging.WARNING)
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/cache")
-    run.use_compilation_cache()
-    run.use_compilation_cache()
+    compilation.use_cache()
+    compilation.use_cache()
     assert caplog.text.count("compiled programs are not kept") == 1 and "/proc" in caplog.text
     assert not jax.config.values["jax_enable_compilation_cache"]
 
@@ -409,5 +409,5 @@ def test_a_compilation_cache_that_cannot_be_written(tmp_path, monkeypatch, caplo
 def test_a_compilation_cache(tmp_path, monkeypatch, caplog, cache_settings):
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    run.use_compilation_cache()
+    compilation.use_cache()
     assert (tmp_path / "hatjax" / "xla").is_dir() and not caplog.text

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, export, masks, networks, results, run, savings, workdir
+from hatjax import approaches, config, export, masks, models, networks, run, savings, workdir
 from hatjax.errors import InputError
 from hatjax.networks.layers import Dense, gate
 from tests import trained
 
 
-def check_same(model: results.Model, task: int, small: export.Small, x: np.ndarray) -> None:
-    full, cut = results.predict(model, x, task), export.predict(small, x)
+def check_same(model: models.Model, task: int, small: export.Small, x: np.ndarray) -> None:
+    full, cut = models.predict(model, x, task), export.predict(small, x)
     assert full.shape == cut.shape
     np.testing.assert_allclose(full, cut, rtol=0, atol=1e-6 * float(jnp.abs(full).max()))
 
@@ -151,12 +151,12 @@ class Own(nn.Module):
         return gate(h, gates, "fc2")
 
 
-def untrained(c) -> results.Model:
+def untrained(c) -> models.Model:
     """A model of two tasks on 2x2 images, as after a run."""
     network = networks.make(c, (2, 2, 1), (3, 3))
     method = approaches.make(c, network)
     ones, start = np.ones((2, 1)), jax.jit(method.init)(jax.random.key(0))
-    return results.Model(
+    return models.Model(
         c, ("a", "b"), (0, 1), network, method, *start, ones, ones, None, (2, 2, 1), (True, False)
     )
 
@@ -209,7 +209,7 @@ def test_the_command(trained_runs, tmp_path):
     assert report["images"] == "359 test images" and report["batch"] == 2
     assert report["small"]["parameters"] < report["full"]["parameters"]
     assert "multiply-adds an image" in out and f"saved in {where}" in out
-    model = results.load(trained_runs["mlp"])
+    model = models.load(trained_runs["mlp"])
     check_same(model, 2, export.load(where), trained.images("mlp", tmp_path))
 
 
@@ -231,5 +231,5 @@ def test_bad_input_is_one_line(trained_runs, tmp_path):
         status, out, err = trained.command("export", *args)
         assert status == 2 and out == "" and says in err, err
         assert len(err.splitlines()) == 1 and err.startswith("error: ")
-    assert results.load(mine).names == results.load(mine).names
+    assert models.load(mine).names == models.load(mine).names
     assert not list(mine.parent.glob(".*"))

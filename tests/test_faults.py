@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from hatjax import checkpoints, config, plans, replicas, results, run
+from hatjax import checkpoints, chunks, config, plans, replicas, results, run
 from hatjax.checkpoints import Position
 from hatjax.errors import Diverged, InputError, Unwritable
 
@@ -190,7 +191,7 @@ def test_what_would_fit(monkeypatch):
     monkeypatch.setattr(replicas, "free_memory", lambda: 0.01 * one)
     for said in ("RESOURCE_EXHAUSTED: 8 bytes", "INTERNAL: Out of memory allocating 8 bytes"):
         with pytest.raises(InputError, match="out of memory: a run takes about"):
-            with run.advice(c, approach, sequence, 1):
-                raise run.jax.errors.JaxRuntimeError(said)
-    with pytest.raises(run.jax.errors.JaxRuntimeError), run.advice(c, approach, sequence, 1):
-        raise run.jax.errors.JaxRuntimeError("INTERNAL: something else")
+            with chunks.advice(c, approach, sequence, 1):
+                raise jax.errors.JaxRuntimeError(said)
+    with pytest.raises(jax.errors.JaxRuntimeError), chunks.advice(c, approach, sequence, 1):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")

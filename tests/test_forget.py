@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, forget, masks, metrics, networks, results, tasks, train
+from hatjax import approaches, config, feed, forget, masks, metrics, models, networks, tasks, train
 from hatjax.errors import InputError
 from tests import trained
 
 KEY = jax.random.key(7)
 
 
-def outputs(model: results.Model, x: np.ndarray) -> list[np.ndarray]:
-    return [np.asarray(results.predict(model, x, t)) for t in range(len(model.names))]
+def outputs(model: models.Model, x: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(models.predict(model, x, t)) for t in range(len(model.names))]
 
 
-def brute_force(model: results.Model, others: list[int]) -> dict:
+def brute_force(model: models.Model, others: list[int]) -> dict:
     """Which weights the others use, weight by weight: {layer: {"kernel", "bias"}}."""
     layers = list(model.network.units)
     found = {}
@@ -82,7 +82,7 @@ def test_a_weight_between_units_of_two_tasks_serves_neither():
     params = params | {"gates": {"fc1": e, "fc2": e}}
     past = {"past": {"fc1": jnp.ones(2), "fc2": jnp.ones(2)}}
     ones, there = np.ones((3, 1)), (True,) * 3
-    model = results.Model(
+    model = models.Model(
         c, ("a", "b", "c"), (0, 1, 2), network, method, params, past, ones, ones, None,
         (1, 1, 1), there,
     )  # fmt: skip
@@ -140,18 +140,18 @@ def test_the_command(trained_runs, tmp_path):
     def contents():
         return {p: p.read_bytes() for p in sorted(source.rglob("*")) if p.is_file()}
 
-    old, there = results.load(source), contents()
+    old, there = models.load(source), contents()
     status, out, err = trained.command("forget", source, "--task=2", f"--out={tmp_path}/a/b")
     assert status == 0, err
     assert "weights that it alone used start anew" in out and "capacity used" in out
     assert contents() == there and not list((tmp_path / "a").glob(".*"))
-    new = results.load(tmp_path / "a" / "b")
+    new = models.load(tmp_path / "a" / "b")
     assert new.learned == (True, False, True) and new.names == old.names
     x = trained.images("mlp", source.parent)
     for u in (0, 2):
-        close = 1e-6 * float(jnp.abs(results.predict(old, x, u)).max())
+        close = 1e-6 * float(jnp.abs(models.predict(old, x, u)).max())
         np.testing.assert_allclose(
-            results.predict(new, x, u), results.predict(old, x, u), rtol=0, atol=close
+            models.predict(new, x, u), models.predict(old, x, u), rtol=0, atol=close
         )
     for k in ("accuracy", "loss"):
         was, now = np.load(source / f"{k}.npy"), np.load(tmp_path / "a" / "b" / f"{k}.npy")

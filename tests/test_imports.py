@@ -9,17 +9,17 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "limits", "reading", "sums", "types", "keys", "products", "config", "plans", "data",
     "tasks", "feed", "networks", "transforms", "plateau", "approaches", "train", "replicas",
-    "metrics", "workdir", "results", "masks", "checkpoints", "group", "course", "stop",
-    "tensorboard", "progress", "log", "failure", "run", "arrays", "cli", "small", "savings",
-    "export", "forget", "benchmark", "main", "report", "study",
+    "metrics", "compilation", "workdir", "trees", "results", "models", "masks", "checkpoints",
+    "chunks", "group", "course", "stop", "tensorboard", "progress", "log", "failure", "run",
+    "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
     "torchvision": {"data"},
     "torch": {"data", "benchmark"},
-    "orbax": {"results"},
+    "orbax": {"trees"},
     "filelock": {"data", "workdir"},
-    "tensorstore": {"results"},
+    "tensorstore": {"trees"},
     "matplotlib": {"report"},
     "tensorboardX": {"tensorboard"},
 }

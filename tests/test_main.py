@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import data, results, run, stop
+from hatjax import data, models, run, stop
 from hatjax.data import npz
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -55,10 +55,10 @@ def test_a_run_and_what_it_leaves(command, tmp_path):
     rows = [json.loads(line) for line in (w / "metrics.jsonl").read_text().splitlines()]
     assert [(r["task"], r["epoch"]) for r in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     # The model read back predicts what the matrix says.
-    model = results.load(w)
+    model = models.load(w)
     raw = data.load("digits", tmp_path)
     for task in range(2):
-        guess = np.argmax(results.predict(model, raw.x_test, task), axis=-1)
+        guess = np.argmax(models.predict(model, raw.x_test, task), axis=-1)
         assert np.mean(guess == raw.y_test) == pytest.approx(acc[1, task], abs=1e-6)
 
     status, out, _ = command(*TINY, "--workdir=w")
@@ -186,5 +186,5 @@ def test_ctrl_c_keeps_finished_tasks(tmp_path, cache):
     assert "error: stopped after task" in err and "Traceback" not in err
     acc = np.load(tmp_path / "w" / "accuracy.npy")
     assert acc[1, 0] > 0
-    assert len(results.load(tmp_path / "w").names) == 10
+    assert len(models.load(tmp_path / "w").names) == 10
     assert "average accuracy" in run.recall(tmp_path / "w")

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, masks, networks, results
+from hatjax import approaches, config, masks, models, networks
 from hatjax.errors import InputError
 
 
-def model(approach: str, e: list[list[float]] | None = None) -> results.Model:
+def model(approach: str, e: list[list[float]] | None = None) -> models.Model:
     """An untrained 2 x 2 MLP on 1x1 images for two tasks, with the embeddings `e` in both layers.
 
     Its tasks are learned in the order 1, 0 of their rows.
@@ -22,7 +22,7 @@ def model(approach: str, e: list[list[float]] | None = None) -> results.Model:
     if e is not None:
         params["gates"] = {layer: jnp.array(e) for layer in network.units}
     ones = np.ones((2, 1))
-    return results.Model(
+    return models.Model(
         c, ("b", "a"), (1, 0), network, method, params, memory, ones, ones, None, (1, 1, 1),
         (True, True),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, results, run
+from hatjax import approaches, config, models, run
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -39,7 +39,7 @@ def test_the_approach_of_the_readme(pull, tmp_path):
         where = tmp_path / str(strength)
         acc = run.run(c, where)
         assert (acc[np.tril_indices(2)] > 0.1).all()
-        model = results.load(where)
+        model = models.load(where)
         jax.tree.map(np.testing.assert_array_equal, model.memory["old"], model.params["trunk"])
         kept[strength] = acc[1, 0] - acc[0, 0]
     assert kept[0.5] > kept[0.0]  # it forgets less

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import config, plans, results, run, workdir
+from hatjax import config, models, plans, run, workdir
 from hatjax.data import Raw, npz
 
 # Batched products are summed in another order than single ones; nothing else differs.
@@ -28,7 +28,7 @@ def small(approach: str):
 def same(one: Path, other: Path) -> None:
     """The two workdirs hold the same finished run."""
     assert (one / "done").exists() and (other / "done").exists()
-    a, b = results.load(one), results.load(other)
+    a, b = models.load(one), models.load(other)
     assert not workdir.differences(a.config, b.config) and a.names == b.names
     pairs = zip(*(jax.tree.leaves((m.params, m.memory)) for m in (a, b)), strict=True)
     for got, want in pairs:
@@ -95,7 +95,7 @@ def test_task_orders_of_different_lengths(name, tmp_path):
     c.approach = config.make("digits", name).approach
     c.seeds = 3
     where = check(c, tmp_path)
-    orders = {results.load(w).names for w in where.values()}
+    orders = {models.load(w).names for w in where.values()}
     assert len(orders) > 1
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import config, forget, metrics, plans, results, run
+from hatjax import config, forget, metrics, models, plans, run
 from hatjax.data import Raw, npz
 from hatjax.errors import InputError
 from hatjax.report import gallery, groups, numbers, read, tables, write
@@ -193,7 +193,7 @@ def test_a_reference_is_of_the_same_tasks(runs):
 
 def test_a_forgotten_task_does_not_count(runs, tmp_path):
     source = runs / "hat" / "seed0"
-    model = results.load(source)
+    model = models.load(source)
     (tmp_path / "less").mkdir()
     key = jax.random.key(0)
     forget.save(source, tmp_path / "less", forget.forget_task(model, 1, key), 1)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import checkpoints, config, course, plans, results, run, sums
+from hatjax import checkpoints, config, course, models, plans, run, sums
 from hatjax.checkpoints import Position
 from hatjax.errors import InputError
 
@@ -73,7 +73,7 @@ def same(one: Path, other: Path) -> None:
     """The results of two workdirs are the same bits, and nothing else is left."""
     for name in ("metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt", "done"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    a, b = results.load(one), results.load(other)
+    a, b = models.load(one), models.load(other)
     jax.tree.map(np.testing.assert_array_equal, (a.params, a.memory), (b.params, b.memory))
     assert {p.name for p in one.iterdir()} == {p.name for p in other.iterdir()}
 

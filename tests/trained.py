@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import config, data, results, run
+from hatjax import config, data, models, run
 from hatjax.data import Raw, npz
 
 GATES = ("trained", "binary", "soft")
@@ -37,9 +37,9 @@ def make(folder: Path) -> dict[str, Path]:
     return {"mlp": folder / "mlp", "alexnet": folder / "alexnet"}
 
 
-def model(where: Path, gates: str) -> results.Model:
+def model(where: Path, gates: str) -> models.Model:
     """The model as it is, or with gates of exactly 0 and 1, or soft ones (s_max 3)."""
-    m = results.load(where)
+    m = models.load(where)
     m = m._replace(params=jax.tree.map(jnp.asarray, m.params))
     c = ConfigDict(m.config.to_dict())
     if gates == "soft":

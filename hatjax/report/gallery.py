@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from hatjax import masks, results
+from hatjax import masks, models
 from hatjax.errors import InputError
 from hatjax.report import figures, style
 from hatjax.report.groups import Group, shown
@@ -143,7 +143,7 @@ def of_run(group: Group, record: Record, notes: list[str]) -> Iterator[tuple[Pic
     if len(record.acc) > 1:
         try:
             n = len(record.acc)
-            shares = masks.overlap(results.load(record.where))[:n, :n]
+            shares = masks.overlap(models.load(record.where))[:n, :n]
         except InputError as error:
             notes.append(str(error))
             return

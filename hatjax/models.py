@@ -1,0 +1,141 @@
+"""The trained model of a run, read back from its workdir."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hatjax import approaches, networks, results, train, trees, workdir
+from hatjax import config as configs
+from hatjax.data.raw import numbers
+from hatjax.errors import InputError, oneline
+from hatjax.types import Approach, Array, Network, Tree
+
+
+class Model(NamedTuple):
+    """A trained network with what it takes to use it."""
+
+    config: ConfigDict
+    names: tuple[str, ...]  # of the tasks, in the order in which they were learned
+    rows: tuple[int, ...]  # theirs in the per-task arrays
+    network: Network
+    approach: Approach
+    params: Tree
+    memory: Tree
+    mean: np.ndarray  # "T c", in the order of the names
+    std: np.ndarray  # "T c"
+    pixels: np.ndarray | None  # "T hwc"
+    image: tuple[int, ...]  # h, w, c
+    learned: tuple[bool, ...]  # False: not yet, or forgotten on purpose
+
+
+def load(where: str | Path) -> Model:
+    """The trained model of the run in a workdir.
+
+    Raises InputError if there is no run, no finished task yet, or a damaged file.
+    """
+    where = Path(where)
+    config = workdir.read_config(where)
+    if not (where / "model").exists():
+        raise InputError(f"{where} has no model yet: the run has not finished its first task")
+    try:
+        configs.check(config)
+        tasks = results.read_tasks(where / "tasks.npz")
+        loss = results.read_matrix(where / "loss.npy", len(tasks["names"]))
+        rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
+        classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
+        network = networks.make(config, image, classes)
+        approach = approaches.make(config, network)
+        shapes = jax.eval_shape(approach.init, jax.random.key(0))
+        state = dict(zip(("params", "memory"), shapes, strict=True))
+        saved = trees.load(where / "model", state)
+    except Exception as error:  # orbax and numpy raise many kinds for a damaged file
+        raise InputError(
+            f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
+        ) from error
+    return Model(
+        config,
+        tuple(str(name) for name in tasks["names"]),
+        rows,
+        network,
+        approach,
+        saved["params"],
+        saved["memory"],
+        tasks["mean"],
+        tasks["std"],
+        tasks.get("pixels"),
+        image,
+        tuple(bool(n > 0) for n in np.diag(loss)),
+    )
+
+
+def predict(model: Model, x: np.ndarray, task: int) -> Array:
+    """Logits "n classes" of `task` (counted from 0) for raw images "n h w c".
+
+    Grey ones may be "n h w"; feature vectors, if it was trained on them, are "n d".
+
+    The images are as in the data set (uint8, 0..255); normalisation and pixel order are applied
+    here. Raises InputError for a task, image shape or dtype that the model does not have, and for
+    numbers that are not finite.
+    """
+    row, hyper = model.rows[_place(model, task)], train.hyperparameters(model.config)
+    pixels = None if model.pixels is None else model.pixels[task]
+    inputs = normalised(x, model.image, model.mean[task], model.std[task], pixels)
+    logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
+    return logits[:, : model.network.classes[row]]
+
+
+def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
+    """The accuracy 0..1 of `task` (counted from 0) on raw images as for `predict`, labels "n".
+
+    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0, and
+    for labels that are not the task's.
+    """
+    x, y = numbers(x, "the images"), numbers(y, "the labels")
+    if not x.ndim or not len(x) or y.shape != x.shape[:1]:
+        raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
+    classes = model.network.classes[model.rows[_place(model, task)]]
+    strange = (y < 0) | (y >= classes) | (y % 1 != 0)
+    if strange.any():
+        raise InputError(
+            f"the labels hold {y[strange][0]:g}: task {task} has the labels 0..{classes - 1}"
+        )
+    size = model.config.eval_batch
+    right = sum(
+        int(np.sum(np.argmax(predict(model, x[i : i + size], task), -1) == y[i : i + size]))
+        for i in range(0, len(x), size)
+    )
+    return right / len(x)
+
+
+def _place(model: Model, task: int) -> int:
+    """The task's place in the sequence; InputError if the model does not have it."""
+    if not isinstance(task, (int, np.integer)) or not 0 <= task < len(model.names):
+        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
+    return int(task)
+
+
+def normalised(
+    x: np.ndarray,
+    image: tuple[int, ...],
+    mean: np.ndarray,
+    std: np.ndarray,
+    pixels: np.ndarray | None,
+) -> np.ndarray:
+    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order.
+
+    Images of one channel may be "n h w", and those of one pixel "n c": feature vectors. Raises
+    InputError for other shapes than `image` "h w c", and as data.raw.numbers.
+    """
+    x = numbers(x, "the images")
+    h, w, c = image
+    shapes = [image, *[(h, w)] * (c == 1), *[(c,)] * (h == w == 1)]
+    if x.shape[1:] not in shapes or not x.ndim:
+        expected = ", ".join(map(str, shapes[-1]))
+        raise InputError(f"the images are of shape {x.shape}: the model expects [n, {expected}]")
+    x = x.reshape(len(x), *image)
+    if pixels is not None:
+        x = x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
+    return (x.astype(np.float32) - mean) / std
