@@ -56,8 +56,7 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
     """The configuration of `count` tasks with settings as `fit` takes them; InputError likewise."""
     given: dict[str, object] = {}
     for name, value in settings.items():
-        parts = configs.fields(ConfigDict(value)) if isinstance(value, dict) else {"": value}
-        given |= {f"{name}.{k}".rstrip("."): v for k, v in parts.items()}
+        given |= _flat(name, value)
     if not isinstance(approach, str):
         raise InputError(f"approach = {approach!r}: expected a name, as in approach='hat'")
     config = configs.of_arrays(max(count, 1), approach, given.get("network.name", "mlp"))
@@ -82,8 +81,7 @@ def _fit(
         where = Path(workdir or Path(folder) / "run")
         if not overwrite and run.finished(where, config):
             results.check_tasks(where, sequence)
-            accuracy = np.load(where / "accuracy.npy", allow_pickle=False)
-            return Result(accuracy, models.load(where))
+            return Result(run.read_accuracy(where), models.load(where))
         (accuracy,) = run.run_all({where: config}, overwrite, sequence=sequence, quiet=quiet)
         return Result(accuracy, models.load(where))
 
@@ -99,6 +97,13 @@ TOLD = {
     "tasks.count": "the arrays are the tasks",
     "tasks.shuffle": "give the arrays in the order in which to learn them",
 }
+
+
+def _flat(path: str, value: object) -> dict[str, object]:
+    """A setting that may be given in parts, by path."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {k: v for name, part in value.items() for k, v in _flat(f"{path}.{name}", part).items()}
 
 
 def _like(default: object, value: object, path: str) -> object:

@@ -6,11 +6,13 @@ and so many epochs of the next one. In it are
     state/                        between tasks what model/ is, else train's State (orbax)
     accuracy.npy, loss.npy        "T T", as far as they are known
     metrics.jsonl                 the lines so far
-    about.json                    fingerprints of the tasks, the runs of the same program, versions
+    about.json                    configuration, fingerprints of the tasks, the runs of the same
+                                  program, versions
     SHA256SUMS                    of all these files, as sha256sum writes and checks them
 
 A folder is written under another name and renamed when it is whole. The seeds and settings of one
-program save in turn, so that there is always a position that all of them have.
+program save in turn, and older ones are removed only when all have saved, so that there is always a
+position that all of them have.
 """
 
 import json
@@ -18,15 +20,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 import hatjax
-from hatjax import keys, sums, trees
+from hatjax import config as configs
+from hatjax import keys, sums, trees, workdir
 from hatjax.errors import InputError, oneline
 from hatjax.types import Tree
 
@@ -48,9 +51,18 @@ class Position(NamedTuple):
 class About(NamedTuple):
     """What a checkpoint says of itself."""
 
+    config: ConfigDict
     data: dict[str, str]  # the fingerprint of each task, by name
     group: list[str]  # the names of the workdirs of the runs of the same program
     versions: dict[str, str]  # of what the numbers depend on
+
+
+class Standing(NamedTuple):
+    """Where a run can go on."""
+
+    whole: list[Position]  # the newest first
+    damaged: list[Position]  # checkpoints that cannot be used
+    group: list[str]  # the names of the workdirs of the runs of its program; [] without checkpoint
 
 
 class Saved(NamedTuple):
@@ -79,12 +91,12 @@ def positions(where: Path) -> list[Position]:
     """Of which the workdir `where` has checkpoints, damaged ones too; the newest first."""
     folder = where / FOLDER
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    found = (re.fullmatch(r"(\d{4})-(\d{5})", name) for name in names)
+    found = (re.fullmatch(r"(\d{4,})-(\d{5,})", name) for name in names)
     return sorted((Position(int(m[1]), int(m[2])) for m in found if m), reverse=True)
 
 
 def save(where: Path, at: Position, saved: Saved, about: About) -> None:
-    """Write a checkpoint all at once, and remove all but the newest two. Raises OSError."""
+    """Write a checkpoint all at once. Raises OSError."""
     target = place(where, at)
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -95,29 +107,37 @@ def save(where: Path, at: Position, saved: Saved, about: About) -> None:
         np.save(part / "loss.npy", saved.loss, allow_pickle=False)
         if (metrics := where / "metrics.jsonl").exists():
             shutil.copyfile(metrics, part / metrics.name)
-        (part / "about.json").write_text(json.dumps(about._asdict(), indent=1))
+        told = about._asdict() | {"config": about.config.to_dict()}
+        (part / "about.json").write_text(json.dumps(told, indent=1))
         sums.write(part)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
     finally:  # half a checkpoint on a full disk is of no use
         shutil.rmtree(part, ignore_errors=True)
+
+
+def prune(where: Path) -> None:
+    """Remove all but the newest two."""
     for old in positions(where)[KEPT:]:
         shutil.rmtree(place(where, old), ignore_errors=True)
 
 
-def newest(wheres: Sequence[Path]) -> tuple[Position | None, list[Path]]:
-    """The newest position of which every workdir has a whole checkpoint, and damaged ones after it.
+def go_back(where: Path, at: Position) -> None:
+    """Remove what is newer than the position `at`, and what was left half written."""
+    for newer in positions(where):
+        if newer > at:
+            workdir.remove(place(where, newer))
+    for part in (where / FOLDER).glob(".*.part"):
+        workdir.remove(part)
 
-    None if there is no such position.
-    """
-    damaged: list[Path] = []
-    common = set.intersection(*(set(positions(where)) for where in wheres))
-    for at in sorted(common, reverse=True):
-        bad = [folder for where in wheres if sums.altered(folder := place(where, at))]
-        if not bad:
-            return at, damaged
-        damaged += bad
-    return None, damaged
+
+def stand(where: Path) -> Standing:
+    """Where a run can go on."""
+    whole: list[Position] = []
+    damaged: list[Position] = []
+    for at in positions(where):
+        (damaged if sums.altered(place(where, at)) else whole).append(at)
+    return Standing(whole, damaged, about(where, whole[0]).group if whole else [])
 
 
 def about(where: Path, at: Position) -> About:
@@ -125,19 +145,14 @@ def about(where: Path, at: Position) -> About:
     path = place(where, at) / "about.json"
     try:
         told = About(**json.loads(path.read_text()))
-        if not (isinstance(told.data, dict) and isinstance(told.versions, dict)):
+        if not isinstance(told.data, dict) or not isinstance(told.versions, dict):
             raise ValueError("fields of other types")
-        return told._replace(group=[str(name) for name in told.group])
-    except (OSError, TypeError, ValueError, RecursionError) as error:
+        config = configs.from_json(json.dumps(told.config))
+        return told._replace(config=config, group=[str(name) for name in told.group])
+    except (InputError, OSError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} was not written by hatjax ({oneline(error)}): begin anew with --overwrite"
         ) from error
-
-
-def group(where: Path) -> list[str]:
-    """The runs that the newest whole checkpoint's program trained; none if there is none."""
-    at, _ = newest([where])
-    return [] if at is None else about(where, at).group
 
 
 def load(where: Path, at: Position, shapes: Tree) -> Saved:
@@ -165,7 +180,7 @@ def load(where: Path, at: Position, shapes: Tree) -> Saved:
 
 def remove(where: Path) -> None:
     """Remove the checkpoints of a run."""
-    shutil.rmtree(where / FOLDER, ignore_errors=True)
+    workdir.remove(where / FOLDER)
 
 
 def packed(tree: Tree) -> Tree:

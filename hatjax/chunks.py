@@ -1,21 +1,31 @@
 """Which runs one program trains, and what to do when the memory does not hold them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from hatjax import checkpoints, replicas
+from hatjax.checkpoints import Position
 from hatjax.errors import InputError
 from hatjax.types import Approach, Task
 
 
-def groups(
+class Chunk(NamedTuple):
+    """Runs of one program."""
+
+    places: list[Path]
+    at: Position | None  # of which all have a whole checkpoint, but those that diverged
+    notes: list[str]  # what a person should know
+
+
+def chunks(
     places: list[Path], config: ConfigDict, approach: Approach, sequence: list[Task], at_once: int
-) -> list[list[Path]]:
-    """The workdirs of the runs that are trained by one program, `at_once` or as many as fit.
+) -> list[Chunk]:
+    """The runs in these workdirs, by program: `at_once` together, or as many as fit.
 
     Runs that began together go on together, which is what makes them bit-identical.
     """
@@ -24,16 +34,100 @@ def groups(
         (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
     if len(places) > most and replicas.writes():
         print(f"{len(places)} runs, {most} at once")
-    begun = [checkpoints.group(where) for where in places if replicas.writes()]
-    mark = replicas.agreed(
-        [next((i for i, g in enumerate(begun) if where.name in g), -1) for where in places]
+    return _agreed(places, replicas.by_first(lambda: begun(places, most, at_once or len(places))))
+
+
+def begun(places: Sequence[Path], new: int, old: int) -> list[Chunk]:
+    """The runs in these workdirs by how far they are; reads all checkpoints.
+
+    In a chunk are at most so many `new` ones, or `old` ones. Where those of a program have no
+    position in common, for a person has removed or changed one, they go on in several, so that
+    nothing is lost.
+    """
+    stands = {where: checkpoints.stand(where) for where in places}
+    lost = {where for where in places if (where / "diverged").is_file()}
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    for where, own in stands.items():
+        others = (s.group for s in stands.values() if where.name in s.group)
+        groups.setdefault(tuple(own.group or next(others, ())), []).append(where)
+    fresh, found = groups.pop((), []), []
+    for group in groups.values():
+        without = [where for where in group if not stands[where].whole]
+        if without and all(len(stands[where].whole) < 2 for where in group):
+            found.append(Chunk(group, None, []))  # the first save was cut off, or little is lost
+            continue
+        going = [where for where in group if where not in lost] or group  # all lost: they try again
+        fresh += (absent := [where for where in going if where in without])
+        found += _parts(group, [w for w in going if w not in absent], absent, stands)
+    found = [piece for chunk in found for piece in _pieces(chunk, old)]
+    found += _pieces(Chunk([where for where in places if where in fresh], None, []), new)
+    return [
+        chunk._replace(notes=[*_damaged(chunk, stands), *chunk.notes])
+        for chunk in sorted(found, key=lambda chunk: places.index(chunk.places[0]))
+    ]
+
+
+def _pieces(chunk: Chunk, size: int) -> list[Chunk]:
+    """A chunk in pieces of at most so many runs; what is to be told stands in the first."""
+    return [
+        chunk._replace(places=chunk.places[i : i + size], notes=[] if i else chunk.notes)
+        for i in range(0, len(chunk.places), size)
+    ]
+
+
+def _parts(
+    group: list[Path],
+    going: list[Path],
+    absent: list[Path],
+    stands: dict[Path, checkpoints.Standing],
+) -> list[Chunk]:
+    """The runs of a group but the absent ones: in one chunk if they can go on from one position."""
+    if not going:
+        return []
+    rest = [where for where in group if where not in going and where not in absent]
+    if common := set.intersection(*(set(stands[where].whole) for where in going)):
+        members = [where for where in group if where not in absent]
+        return [Chunk(members, max(common), [])]
+    by_position: dict[Position, list[Path]] = {}
+    for where in going:
+        by_position.setdefault(stands[where].whole[0], []).append(where)
+    note = (
+        f"{len(going)} runs of one program stand at {len(by_position)} different places and go on "
+        "apart: the last digits of their results may differ from those of runs without a pause"
     )
-    chunks = []
-    for number in sorted(set(mark), key=mark.index):
-        own = [where for where, m in zip(places, mark, strict=True) if m == number]
-        size = len(own) if number >= 0 and not at_once else most
-        chunks += [own[i : i + size] for i in range(0, len(own), size)]
-    return chunks
+    parts = [Chunk(members, at, [note]) for at, members in by_position.items()]
+    return [parts[0]._replace(places=[*parts[0].places, *rest]), *parts[1:]]
+
+
+def _damaged(chunk: Chunk, stands: dict[Path, checkpoints.Standing]) -> list[str]:
+    """What to tell of the checkpoints of a chunk that cannot be used."""
+    folders = [
+        checkpoints.place(where, at)
+        for where in chunk.places
+        for at in stands[where].damaged
+        if not chunk.at or at > chunk.at
+    ]
+    notes = [f"checkpoint {folder} is damaged: going back" for folder in folders]
+    if folders and not chunk.at:
+        notes.append("no whole checkpoint is left: beginning anew")
+    return notes
+
+
+def _agreed(places: list[Path], found: list[Chunk] | None) -> list[Chunk]:
+    """What process 0 has found, in all processes; the others have nothing to tell."""
+    of = {where: (i, c) for i, c in enumerate(found or ()) for where in c.places}
+    numbers = [
+        n
+        for where in places
+        for n in ((of[where][0], *(of[where][1].at or (-1, -1))) if found else (0, 0, 0))
+    ]
+    said = replicas.agreed(numbers)
+    chunks: dict[int, Chunk] = {}
+    for where, i, tasks, epoch in zip(places, said[::3], said[1::3], said[2::3], strict=True):
+        at = Position(tasks, epoch) if tasks >= 0 else None
+        notes = found[i].notes if found else []
+        chunks.setdefault(i, Chunk([], at, notes)).places.append(where)
+    return list(chunks.values())
 
 
 @contextlib.contextmanager

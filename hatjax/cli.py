@@ -1,5 +1,7 @@
 """What the commands share: the configuration flag, and errors as one line."""
 
+import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -20,11 +22,14 @@ CONFIGS = next(
 
 
 def start(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
-    """Run a command: absl's app.run, with Ctrl-C as one line."""
+    """Run a command: absl's app.run, with Ctrl-C as one line, and no word to a closed pipe."""
     try:
         app.run(main, flags_parser=parse)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except BrokenPipeError:  # as of `| head`; what Python still has to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def define_config(default: str) -> flags.FlagHolder:
@@ -94,5 +99,6 @@ def index(task: int | None, count: int) -> int:
 
 def fail(message: object, status: int = 2) -> NoReturn:
     """Print one line and exit."""
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print("error: " + " ".join(str(message).split()), file=sys.stderr)
     sys.exit(status)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hatjax import checkpoints, keys, replicas, results, train, workdir
 from hatjax.checkpoints import About, Position, Saved
+from hatjax.errors import InputError
 from hatjax.group import Group
 from hatjax.types import Approach, Tree, Turn
 
@@ -30,7 +31,8 @@ class Course:
 def begin(group: Group, program: train.Program) -> Course:
     """Before the first task; whatever the workdirs hold of earlier attempts is removed."""
     for where in group.places if replicas.writes() else ():
-        workdir.clean(where)
+        with workdir.writing(where):
+            workdir.clean(where)
     acc, loss = np.zeros((2, group.count, group.total, group.total))
     return Course(Position(0, 0), program.init(group.key(0)), acc, loss, {})
 
@@ -44,27 +46,29 @@ def save(group: Group, course: Course, runs: list[int]) -> None:
     for r in runs if replicas.writes() else ():
         where = group.places[r]
         about = About(
-            group.fingerprints(r), [place.name for place in group.places], checkpoints.versions()
+            group.settings[r],
+            group.fingerprints(r),
+            [place.name for place in group.places],
+            checkpoints.versions(),
         )
         with workdir.writing(where):
             saved = Saved(group.one(r, tree), course.acc[r], course.loss[r])
             checkpoints.save(where, course.at, saved, about)
+    for r in runs if replicas.writes() else ():  # only now: all have this position
+        checkpoints.prune(group.places[r])
 
 
-def resume(group: Group, approach: Approach) -> tuple[Course | None, list[str]]:
-    """Where the newest whole checkpoints of all runs are, and what a person should know of that.
+def resume(group: Group, approach: Approach, at: Position) -> tuple[Course, list[str]]:
+    """The course from the checkpoints at a position, and what a person should know of that.
 
-    None if there is no position of which all have one. Runs that diverged stay so, but when all of
-    them have: then they try again. Raises InputError if the tasks' images are not those that the
-    checkpoints were made with, or a checkpoint cannot be read.
+    Runs that diverged stay so, but when all of them have: then they try again. Raises InputError
+    if the configuration or the tasks' images are not those that the checkpoints were made with, or
+    a checkpoint cannot be read, and Unwritable.
     """
-    at, lost, notes = replicas.by_first(lambda: locate(group)) or (None, {}, [])
+    lost, notes = replicas.by_first(lambda: check(group, at)) or ({}, [])
     runs = range(group.count)
-    found = replicas.agreed([at is not None, *(at or (0, 0)), *(r in lost for r in runs)])
-    if not found[0]:
-        return None, notes
-    at = Position(*found[1:3])
-    lost = {r: lost.get(r, "diverged") for r in runs if found[3 + r]}
+    diverged = replicas.agreed([r in lost for r in runs])
+    lost = {r: lost.get(r, "diverged") for r in runs if diverged[r]}
     shapes = shapes_at(group, approach, at)
     packed = jax.eval_shape(checkpoints.packed, shapes)
     saved = replicas.by_first(lambda: read(group, at, lost, packed))
@@ -78,43 +82,47 @@ def resume(group: Group, approach: Approach) -> tuple[Course | None, list[str]]:
     return Course(at, tree, np.asarray(acc, float), np.asarray(loss, float), lost), notes
 
 
-def locate(group: Group) -> tuple[Position | None, dict[int, str], list[str]]:
-    """The newest position of which all runs have a whole checkpoint, those that diverged, notes."""
+def check(group: Group, at: Position) -> tuple[dict[int, str], list[str]]:
+    """The runs that diverged, and notes; InputError if the checkpoints are those of other runs."""
     told = [where / "diverged" for where in group.places]
-    lost = {r: path.read_text() for r, path in enumerate(told) if path.exists()}
+    lost = {r: path.read_text() for r, path in enumerate(told) if path.is_file()}
     if len(lost) == group.count:  # they try again
         lost = {}
-    going = [r for r in range(group.count) if r not in lost]
-    at, damaged = checkpoints.newest([group.places[r] for r in going])
-    notes = [f"checkpoint {folder} is damaged: going back" for folder in damaged]
-    if at is None:
-        return None, {}, notes and [*notes, "no whole checkpoint is left: beginning anew"]
-    for r in going:
-        where = group.places[r]
-        results.same_tasks(where, checkpoints.about(where, at).data, group.fingerprints(r))
-    old, now = checkpoints.about(group.places[going[0]], at).versions, checkpoints.versions()
-    notes += [
-        f"the checkpoint was made with {k} {old.get(k)}, this is {now[k]}: the last digits of the "
-        "results may differ from those of a run without a pause"
-        for k in now
-        if old.get(k) != now[k]
-    ]
-    return at, lost, notes
+    notes: dict[str, None] = {}
+    for r, where in enumerate(group.places):
+        if r in lost:
+            continue
+        about, now = checkpoints.about(where, at), checkpoints.versions()
+        if other := workdir.differences(about.config, group.settings[r]):
+            raise InputError(
+                f"{checkpoints.place(where, at)} is of another configuration ({'; '.join(other)}): "
+                "begin anew with --overwrite"
+            )
+        results.same_tasks(where, about.data, group.fingerprints(r))
+        notes |= dict.fromkeys(
+            f"the checkpoint was made with {k} {about.versions.get(k)}, this is {now[k]}: the last "
+            "digits of the results may differ from those of a run without a pause"
+            for k in now
+            if about.versions.get(k) != now[k]
+        )
+    return lost, list(notes)
 
 
 def read(group: Group, at: Position, lost: dict[int, str], packed: Tree) -> tuple[Tree, Any, Any]:
     """The tree "R ..." of the checkpoints, accuracies and losses "R T T", on the host.
 
-    A run that diverged is given the numbers of another, which nobody reads any more.
+    A run that diverged is given the numbers of another, which nobody reads any more. What the
+    others have that is newer is removed.
     """
-    for r, where in enumerate(group.places):
-        if r not in lost:
-            (where / "diverged").unlink(missing_ok=True)
     saved = {
         r: checkpoints.load(where, at, packed)
         for r, where in enumerate(group.places)
         if r not in lost
     }
+    for where in (group.places[r] for r in saved):
+        with workdir.writing(where):
+            workdir.remove(where / "diverged")
+            checkpoints.go_back(where, at)
     each = [saved.get(r) or next(iter(saved.values())) for r in range(group.count)]
     each += [each[-1]] * (group.placement.padded - group.count)
     tree = jax.tree.map(lambda *leaves: np.stack(leaves), *(s.tree for s in each))

@@ -19,11 +19,12 @@ class Log(contextlib.ExitStack):
         self.report = progress.Reporter(
             group.names, epochs, group.count, quiet or not self.writes, at.tasks * epochs + at.epoch
         )
-        self.enter_context(self.report)
         self.boards: dict[int, tensorboard.Board] = {}
         for r in course.going() if board and self.writes else ():
-            self.boards[r] = tensorboard.Board(group.places[r], results.epochs(group.places[r]))
+            with workdir.writing(where := group.places[r]):
+                self.boards[r] = tensorboard.Board(where, results.epochs(where))
             self.callback(self.boards[r].close)
+        self.enter_context(self.report)
 
     def say(self, notes: Sequence[str]) -> None:
         """Print lines that are not of an epoch."""

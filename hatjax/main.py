@@ -45,13 +45,12 @@ TENSORBOARD = flags.DEFINE_bool(
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that holds a run.")
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], stopping: stop.Stopping) -> None:
     """Run, show or refuse what the flags say."""
-    try:
-        # Here, since importing JAX takes a second and --help does not.
-        import jax
-        import numpy as np
+    # Here, since importing JAX takes a second and --help does not.
+    import jax
 
+    try:
         from hatjax import config as configs
         from hatjax import plans, progress, replicas, run
 
@@ -80,7 +79,7 @@ def main(argv: list[str]) -> None:
         elif where in runs and not OVERWRITE.value and run.finished(where, runs[where]):
             print(f"finished before; --overwrite begins anew\n{run.recall(where)}")
         elif where in runs:
-            run.run(runs[where], where, OVERWRITE.value, TENSORBOARD.value, signals=True)
+            run.run(runs[where], where, OVERWRITE.value, TENSORBOARD.value, stopping)
         else:
             done = [not OVERWRITE.value and run.finished(w, c) for w, c in runs.items()]
             done = dict(zip(runs, replicas.agreed(done), strict=True))
@@ -91,12 +90,10 @@ def main(argv: list[str]) -> None:
                     OVERWRITE.value,
                     config.at_once,
                     board=TENSORBOARD.value,
-                    signals=True,
+                    stopping=stopping,
                 )
             if replicas.writes():
-                print(progress.comparison({w: np.load(w / "accuracy.npy") for w in runs}))
-    except KeyboardInterrupt:
-        fail("interrupted: the same command goes on from what is saved", status=stop.RESUME)
+                print(progress.comparison({w: run.read_accuracy(w) for w in runs}))
     except InputError as error:
         fail(error)
     except jax.errors.JaxRuntimeError as error:
@@ -108,8 +105,12 @@ def main(argv: list[str]) -> None:
     except Unwritable as error:
         fail(error, status=1)
     except Interrupted as error:
-        fail(f"{error}: the same command goes on from there", status=stop.RESUME)
+        fail(f"{error}: {stop.AGAIN} from there", status=stop.RESUME)
 
 
 if __name__ == "__main__":
-    cli.start(main, functools.partial(cli.parse, config=CONFIG, default=DEFAULT))
+    with stop.requested() as stopping:
+        cli.start(
+            functools.partial(main, stopping=stopping),
+            functools.partial(cli.parse, config=CONFIG, default=DEFAULT),
+        )

@@ -38,7 +38,9 @@ def load(where: str | Path) -> Model:
     """
     where = Path(where)
     config = workdir.read_config(where)
-    if not (where / "model").exists():
+    # The second is the model for the moment in which a newer one takes its place.
+    folder = next((p for p in (where / "model", where / ".model.old") if p.exists()), None)
+    if not folder:
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
         configs.check(config)
@@ -50,7 +52,7 @@ def load(where: str | Path) -> Model:
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         state = dict(zip(("params", "memory"), shapes, strict=True))
-        saved = trees.load(where / "model", state)
+        saved = trees.load(folder, state)
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"

@@ -1,5 +1,6 @@
 """What a person sees of a run: a live line on a terminal, plain lines in a log."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,14 @@ from hatjax import metrics
 SHOWN = 12  # so many tasks fit a printed matrix
 
 
+class Screen(Console):
+    """A console that falls silent when nobody reads it any more: Ctrl-C ends `| tee`, too."""
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 class Reporter:
     """Prints the course of a run. On a terminal the current epoch is a line that renews itself."""
 
@@ -26,7 +35,7 @@ class Reporter:
         done: int = 0,  # epochs before
     ):
         self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
         self.began = time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(

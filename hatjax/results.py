@@ -139,7 +139,7 @@ def read_rows(path: Path) -> list[dict]:
         if not (
             isinstance(row, dict)
             and all(type(row.get(k)) is int and row[k] >= 0 for k in ("task", "epoch"))
-            and all(isinstance(v, int | float) and not abs(v) >= 2**53 for v in row.values())
+            and all(type(v) in (int, float) and abs(v) < math.inf for v in row.values())
             and row.keys() == (rows or [row])[0].keys()
         ):
             raise ValueError(f"line {i + 1}")
@@ -170,12 +170,6 @@ def save_copy(where: Path, acc: np.ndarray, loss: np.ndarray, model: Path) -> No
 
 
 def _save(where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path], object]) -> None:
-    workdir.write_array(where / "accuracy.npy", acc)
-    workdir.write_array(where / "loss.npy", loss)
-    workdir.write_text(
-        where / "accuracy.txt",
-        "".join(" ".join(f"{a:.4f}" for a in row) + "\n" for row in acc),
-    )
     part, old = where / ".model.part", where / ".model.old"
     for folder in (part, old):
         shutil.rmtree(folder, ignore_errors=True)
@@ -184,3 +178,10 @@ def _save(where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path]
         os.replace(where / "model", old)
     os.replace(part, where / "model")
     shutil.rmtree(old, ignore_errors=True)
+    # After the model, lest they tell of a task that it has not learned.
+    workdir.write_array(where / "loss.npy", loss)
+    workdir.write_array(where / "accuracy.npy", acc)
+    workdir.write_text(
+        where / "accuracy.txt",
+        "".join(" ".join(f"{a:.4f}" for a in row) + "\n" for row in acc),
+    )

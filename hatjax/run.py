@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -32,7 +31,7 @@ from hatjax import (
 from hatjax import config as configs
 from hatjax import course as courses
 from hatjax.course import Course
-from hatjax.errors import Diverged, Interrupted
+from hatjax.errors import Diverged, InputError, Interrupted, oneline
 from hatjax.group import Group
 from hatjax.log import Log
 from hatjax.types import Approach, Network, Task
@@ -75,18 +74,18 @@ def run(
     where: Path,
     overwrite: bool = False,
     board: bool = False,
-    signals: bool = False,
+    stopping: stop.Stopping | None = None,
 ) -> np.ndarray:
     """Train on all tasks and keep the results in the workdir `where`; returns the accuracies "T T".
 
-    A run that was cut off there goes on. `board` writes TensorBoard's event files, too; with
-    `signals` SIGTERM and Ctrl-C save first. Raises InputError before anything is written if
-    something cannot be used; Diverged when the loss is no longer a number, Unwritable when results
-    cannot be written, Interrupted by `signals`: then what is saved stays.
+    A run that was cut off there goes on, one that has finished stays as it is. `board` writes
+    TensorBoard's event files, too; `stopping` is what stop.requested gives. Raises InputError
+    before anything is written if something cannot be used; Diverged when the loss is no longer a
+    number, Unwritable when results cannot be written, Interrupted when it was told to stop: then
+    what is saved stays.
     """
-    (acc,) = run_all({where: config}, overwrite, board=board, signals=signals)
-    model = models.load(where)
-    print(progress.summary(acc, metrics.capacity(model.network, model.params, model.memory), where))
+    (acc,) = run_all({where: config}, overwrite, board=board, stopping=stopping)
+    print(recall(where))
     return acc
 
 
@@ -97,14 +96,15 @@ def run_all(
     sequence: list[Task] | None = None,
     quiet: bool = False,
     board: bool = False,
-    signals: bool = False,
+    stopping: stop.Stopping | None = None,
 ) -> list[np.ndarray]:
     """The runs of plans.replicas, each in its workdir, `at_once` or as many as the memory holds.
 
     What is not finished there goes on where it was last saved. Returns the accuracies "T T" of
     each. `sequence` as in `prepare`, for a single run; `quiet` prints no progress; `board` and
-    `signals` as in `run`. Raises as `run`; Diverged only when all the others have finished.
+    `stopping` as in `run`. Raises as `run`; Diverged only when all the others have finished.
     """
+    stopping = stopping or stop.Stopping()
     if board:
         tensorboard.check()
     compilation.use_cache()
@@ -114,18 +114,24 @@ def run_all(
     accs: dict[Path, np.ndarray] = {}
     lost: list[str] = []
     with contextlib.ExitStack() as locks:
-        replicas.by_first(lambda: open_all(runs, overwrite, locks))
-        for places in chunks.groups(list(runs), config, approach, sequence, at_once):
-            chunk = {where: runs[where] for where in places}
-            seeds = {c.seed: c for c in chunk.values()}
+        done = replicas.by_first(lambda: open_all(runs, overwrite, locks)) or []
+        there = replicas.agreed([where in done for where in runs])
+        left = [where for where, finished in zip(runs, there, strict=True) if not finished]
+        for where in runs.keys() - left:
+            accs[where] = read_accuracy(where) if replicas.writes() else np.empty(0)
+        for chunk in chunks.chunks(left, config, approach, sequence, at_once) if left else ():
+            if replicas.anywhere(stopping()):
+                raise Interrupted("stopped between two runs")
+            own = {where: runs[where] for where in chunk.places}
+            seeds = {c.seed: c for c in own.values()}
             group = Group(
-                chunk,
+                own,
                 {s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()},
                 approach,
             )
-            with chunks.advice(config, approach, sequence, len(chunk)):
-                course = together(group, network, approach, quiet, board, signals)
-            accs |= dict(zip(places, course.acc, strict=True))
+            with chunks.advice(config, approach, sequence, len(own)), stopping.training():
+                course = together(group, chunk, network, approach, quiet, board, stopping)
+            accs |= dict(zip(chunk.places, course.acc, strict=True))
             lost += course.lost.values()
     if lost:
         raise Diverged("; ".join(lost))
@@ -134,40 +140,47 @@ def run_all(
 
 def open_all(
     runs: dict[Path, ConfigDict], overwrite: bool, locks: contextlib.ExitStack
-) -> None:
-    """Make the workdirs ready, and lock them; InputError if one cannot be used."""
+) -> list[Path]:
+    """Lock the workdirs and make them ready; those of runs that have finished in the meantime.
+
+    Raises InputError, before any is written to, if one cannot be used.
+    """
     for where, config in runs.items():
         workdir.check(where, config, overwrite)
+    for where in runs:
         locks.enter_context(workdir.locked(where))
-        workdir.prepare(where, config, overwrite)
+    done = [w for w, config in runs.items() if not overwrite and workdir.finished(w, config)]
+    for where in runs.keys() - done:
+        workdir.prepare(where, runs[where], overwrite)
+    return done
 
 
 def together(
     group: Group,
+    chunk: chunks.Chunk,
     network: Network,
     approach: Approach,
-    quiet: bool = False,
-    board: bool = False,
-    signals: bool = False,
+    quiet: bool,
+    board: bool,
+    stopping: stop.Stopping,
 ) -> Course:
     """Train the runs of a group to the end, from where they stand; returns where that is.
 
     Raises Interrupted and Unwritable.
     """
     program = replicas.compile(group.config, approach, group.placement.padded)
-    found, notes = courses.resume(group, approach)
-    course = found or courses.begin(group, program)
-    if found:
-        notes = [f"going on after {course.at}", *notes]
+    notes = chunk.notes
+    if chunk.at:
+        course, more = courses.resume(group, approach, chunk.at)
+        notes = [*notes, f"going on after {course.at}", *more]
+    else:
+        course = courses.begin(group, program)
     for r in course.going() if replicas.writes() else ():
         with workdir.writing(group.places[r]):
             results.write_tasks(group.places[r], group.tasks[r], group.fingerprints(r))
-    with (
-        Log(group, course, quiet, board) as log,
-        stop.requested() if signals else contextlib.nullcontext(stop.never) as stopping,
-    ):
+    with Log(group, course, quiet, board) as log:
         log.say(notes)
-        if found and not course.at.epoch:  # what it was about to write when it was cut off
+        if chunk.at and not course.at.epoch:  # what it was about to write when it was cut off
             publish(group, course)
         while course.at.tasks < group.total and course.going():
             began, t = time.monotonic(), course.at.tasks
@@ -184,9 +197,12 @@ def together(
     done = [group.places[r] for r in course.going()] if replicas.writes() else []
     for where in done:
         with workdir.writing(where):
+            workdir.flush(where)
             workdir.write_text(where / "done", "")
+            workdir.flush(where)
     for where in done:  # only now, lest some run be finished without the others' last position
-        checkpoints.remove(where)
+        with workdir.writing(where):
+            checkpoints.remove(where)
     return course
 
 
@@ -196,7 +212,7 @@ def learn(
     approach: Approach,
     course: Course,
     log: Log,
-    stopping: Callable[[], bool],
+    stopping: stop.Stopping,
 ) -> int:
     """Train the next task to its end; the number of its epochs."""
     t, config, fetch = course.at.tasks, group.config, group.placement.fetch
@@ -229,10 +245,15 @@ def learn(
 
 
 def finished(where: Path, config: ConfigDict) -> bool:
-    """Whether `where` holds the finished run of `config`; then it needs no checkpoints any more."""
+    """Whether `where` holds the finished run of `config`; then it needs no checkpoints any more.
+
+    Raises InputError if it has some, and another process is just beginning anew there.
+    """
     there = workdir.finished(where, config)
-    if there:
-        checkpoints.remove(where)
+    if there and replicas.writes() and (where / checkpoints.FOLDER).exists():
+        with workdir.locked(where):
+            if there := workdir.finished(where, config):
+                checkpoints.remove(where)
     return there
 
 
@@ -257,7 +278,7 @@ def publish(group: Group, course: Course) -> None:
             results.save_copy(where, course.acc[r], course.loss[r], model)
 
 
-def halt(stopping: Callable[[], bool], course: Course, unsaved: Group | None = None) -> None:
+def halt(stopping: stop.Stopping, course: Course, unsaved: Group | None = None) -> None:
     """Raise Interrupted if a process was told to stop, once the group `unsaved` is saved."""
     if replicas.anywhere(stopping()):
         if unsaved:
@@ -280,6 +301,17 @@ def row(group: Group, r: int, at: checkpoints.Position, scores: dict) -> dict:
 
 def recall(where: Path) -> str:
     """The summary of a finished run, from its workdir."""
-    model, acc = models.load(where), np.load(where / "accuracy.npy")
+    model, acc = models.load(where), read_accuracy(where)
     capacity = metrics.capacity(model.network, model.params, model.memory)
     return progress.summary(acc, capacity, where)
+
+
+def read_accuracy(where: Path) -> np.ndarray:
+    """The accuracies "T T" of the run in a workdir; InputError if they are damaged."""
+    try:
+        total = len(results.read_tasks(where / "tasks.npz")["names"])
+        return results.read_matrix(where / "accuracy.npy", total)
+    except ValueError as error:
+        raise InputError(
+            f"{where} is damaged ({oneline(error)}): run it again with --overwrite"
+        ) from error

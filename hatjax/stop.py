@@ -1,4 +1,4 @@
-"""A run that is told to stop: SIGTERM and Ctrl-C let it save first."""
+"""A command that is told to stop: SIGTERM and Ctrl-C let a run save first."""
 
 import contextlib
 import os
@@ -6,25 +6,55 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 
 RESUME = 75  # the exit status that says: not finished, the same command goes on (EX_TEMPFAIL)
+AGAIN = "the same command (without --overwrite) goes on"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TWICE = 1.0  # seconds: what comes sooner is the same wish, passed on by a shell or a scheduler
 
 
-def never() -> bool:
-    return False
+class Stopping:
+    """Says whether to stop. Without `requested`, nobody asks."""
+
+    def __init__(self) -> None:
+        self._asked: float | None = None
+        self._training = False
+
+    def __call__(self) -> bool:
+        return self._asked is not None
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """As long as it lasts there is something to save: a first signal does not end it."""
+        self._training = True
+        try:
+            yield
+        finally:
+            self._training = False
+
+    def hear(self) -> tuple[str, bool]:
+        """Of a signal: what to tell, and whether the process ends."""
+        if not self._training:
+            return f"error: stopped: {AGAIN} from what is saved", True
+        if self._asked is None:
+            self._asked = time.monotonic()
+            return "stopping after this epoch; once more stops at once, without saving", False
+        if time.monotonic() - self._asked < TWICE:
+            return "", False
+        return f"error: stopped: {AGAIN} from the last checkpoint", True
 
 
 @contextlib.contextmanager
-def requested() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether to stop, as long as the context lasts.
+def requested() -> Iterator[Stopping]:
+    """As long as the context lasts, SIGTERM and Ctrl-C are heard.
 
-    The first SIGTERM or Ctrl-C is told and remembered; the second ends the process at once, with
-    status RESUME. A compiled epoch does not return to Python, whose handlers therefore come too
-    late; a thread is told by the wakeup socket.
+    While a run trains, the first is told and remembered, and a later one ends the process at once,
+    as any does at other times, with status RESUME. A compiled epoch does not return to Python, nor
+    does an import, whose handlers therefore come too late; a thread is told by the wakeup socket.
     """
-    asked = threading.Event()
+    stopping = Stopping()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
 
@@ -32,23 +62,20 @@ def requested() -> Iterator[Callable[[], bool]]:
         while number := ours.recv(1):
             if number[0] not in SIGNALS:
                 continue
-            if asked.is_set():
-                shown = "\x1b[?25h" if sys.stdout.isatty() else ""  # a live line hides the cursor
-                print(f"{shown}\nstopped; the same command goes on", file=sys.stderr, flush=True)
+            text, ends = stopping.hear()
+            shown = "\x1b[?25h" if ends and sys.stdout.isatty() else ""  # a live line hides it
+            with contextlib.suppress(OSError):  # who reads a pipe may have ended by the same signal
+                if text:
+                    print(f"{shown}\n{text}", file=sys.stderr, flush=True)
+            if ends:
                 os._exit(RESUME)
-            asked.set()
-            print(
-                "\nstopping after this epoch; once more stops at once, without saving",
-                file=sys.stderr,
-                flush=True,
-            )
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     before = {s: signal.signal(s, lambda number, frame: None) for s in SIGNALS}
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
-        yield asked.is_set
+        yield stopping
     finally:
         signal.set_wakeup_fd(wakeup)
         for s, handler in before.items():

@@ -8,6 +8,7 @@ finished is not run again, a run that fails does not stop the others, and the ta
 end, also as DIR/study.md, with the whole report (hatjax.report) in DIR/report.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -34,21 +35,23 @@ class Run(NamedTuple):
     where: Path
 
 
-def execute(runs: Sequence[Run]) -> dict[str, str]:
-    """Run what is not finished; why which runs failed, by name."""
+def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
+    """Run what is not finished; why which runs failed, by name. Raises Interrupted."""
     import jax
 
     from hatjax import run
 
     failed = {}
     for i, each in enumerate(runs):
+        if stopping():
+            raise Interrupted("stopped between two runs")
         print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
         try:
             if run.finished(each.where, each.config):
                 print("finished before")
                 continue
             began = time.monotonic()
-            run.run(each.config, each.where, signals=True)
+            run.run(each.config, each.where, stopping=stopping)
             print(f"took {time.monotonic() - began:.0f} s")
         except Interrupted:
             raise
@@ -84,7 +87,7 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
     return found, notes
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], stopping: stop.Stopping) -> None:
     """Plan, run and compare what the flags say."""
     for chatty in ("jax", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -109,9 +112,9 @@ def main(argv: list[str]) -> None:
             print(f"{'finished' if there else 'to do':9} {run.name}")
         return
     try:
-        failed = execute(runs)
-    except (Interrupted, KeyboardInterrupt):
-        cli.fail("interrupted: the same command goes on from what is saved", stop.RESUME)
+        failed = execute(runs, stopping)
+    except Interrupted as error:
+        cli.fail(f"{error}: the same command goes on from there", stop.RESUME)
     found, notes = records(runs)
     try:
         notes += [f"{name} failed: {reason}" for name, reason in failed.items()]
@@ -136,4 +139,5 @@ def parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.start(main, parse)
+    with stop.requested() as stopping:
+        cli.start(functools.partial(main, stopping=stopping), parse)

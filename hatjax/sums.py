@@ -34,11 +34,16 @@ def altered(folder: Path) -> list[str]:
 
 
 def _digests(folder: Path) -> dict[str, str | None]:
-    """The SHA-256 of each file by its path; None for what is neither a file nor a folder."""
+    """The SHA-256 of each file by its path; None for what cannot be read, or is no file."""
     paths = [p for p in folder.rglob("*") if not p.is_dir() and p != folder / NAME]
-    return {str(p.relative_to(folder)): _digest(p) if p.is_file() else None for p in paths}
+    return {str(p.relative_to(folder)): _digest(p) for p in paths}
 
 
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path) -> str | None:
+    try:
+        if not path.is_file():
+            return None
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,6 +1,7 @@
 """TensorBoard event files of a run, in WORKDIR/tensorboard."""
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +65,8 @@ class Board:
         """After a task: the accuracies "t+1" on the tasks so far, its gates, all gates so far."""
         t = len(acc)
         for name, a in zip(names, acc, strict=False):
-            self.writer.add_scalar(f"test_accuracy/{name}", a, t)
+            tag = re.sub(r"[^-/\w.]", "_", name)  # as the writer does with a line to stderr each
+            self.writer.add_scalar(f"test_accuracy/{tag}", a, t)
         self.writer.add_scalar("test_accuracy/average", acc.mean(), t)
         for title, values in (("gates", gates), ("gates_so_far", past)):
             for layer, a in values.items():

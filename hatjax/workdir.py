@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hatjax import config as configs
 from hatjax.errors import InputError, Unwritable, oneline
 
 LOCK = ".lock"
+OURS = re.compile(r"\.lock|\.[\w.]+\.(part|old)(\.npy)?")  # what a kill while writing leaves
 
 
 def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
@@ -29,7 +31,7 @@ def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
             pass
     except OSError as error:
         raise unwritable(where, error) from error
-    there = [p.name for p in where.iterdir() if p.name != LOCK]
+    there = [p.name for p in where.iterdir() if not OURS.fullmatch(p.name)]
     if there and not (where / "config.json").exists():
         raise InputError(
             f"workdir {where} holds files that are not a run of hatjax ({', '.join(there[:3])}): "
@@ -64,11 +66,26 @@ def unwritable(where: Path, error: OSError) -> InputError:
 
 
 def clean(where: Path) -> None:
-    """Remove what a run has left in its workdir, but its configuration."""
-    for name in ("done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt"):
-        (where / name).unlink(missing_ok=True)
-    for name in ("checkpoints", "model", "export", "tensorboard"):
-        shutil.rmtree(where / name, ignore_errors=True)
+    """Remove what a run has left in its workdir, but its configuration. Raises OSError."""
+    for name in (
+        "done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt",
+        "tasks.npz", "checkpoints", "model", ".model.part", ".model.old", "export", "tensorboard",
+    ):  # fmt: skip
+        remove(where / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and what is in it, if it is there. Raises OSError.
+
+    Of a link to a folder on another disk, the link stays.
+    """
+    if path.is_symlink() and path.is_dir():
+        for child in path.iterdir():
+            remove(child)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -106,13 +123,14 @@ def writing(where: Path) -> Iterator[None]:
         gone = "" if where.exists() else ": the folder is gone"
         raise Unwritable(
             f"workdir {where} cannot be written ({reason}){gone}. What was saved there before "
-            "stays; when it can be written again, the same command goes on from there"
+            "stays; when it can be written again, the same command (without --overwrite) goes on "
+            "from there"
         ) from error
 
 
 def finished(where: Path, config: ConfigDict) -> bool:
     """Whether `where` holds the finished run of this very configuration."""
-    if not (where / "done").exists():
+    if not os.path.exists(where / "done"):  # False, too, for a path that cannot be one
         return False
     return not differences(read_config(where), config)
 
@@ -172,13 +190,34 @@ def folder(where: Path, ours: Sequence[str] = ()) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file all at once: after a crash there is the old one or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    _whole(path, lambda part: part.write_text(text))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Save an array as .npy, all at once."""
-    part = path.with_name(f".{path.name}.part.npy")
-    np.save(part, array, allow_pickle=False)
-    os.replace(part, path)
+
+    def write(part: Path) -> None:
+        with open(part, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    _whole(path, write)
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:  # half a file on a full disk is of no use
+        part.unlink(missing_ok=True)
+
+
+def flush(folder: Path) -> None:
+    """Have the disk keep the files in and below a folder, lest power fail. Raises OSError."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_file() or path.is_dir():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

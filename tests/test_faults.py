@@ -161,11 +161,32 @@ def test_the_disk_is_full(tmp_path, most):
     assert full.returncode == 1, full.stderr
     assert "Traceback" not in full.stderr
     assert "error: workdir w cannot be written (" in full.stderr.splitlines()[-1]
-    assert "File too large" in full.stderr and "the same command goes on" in full.stderr
+    assert "File too large" in full.stderr and "goes on from there" in full.stderr
     # There is room again.
     assert command(tmp_path, *args).returncode == 0
     for name in ("metrics.jsonl", "accuracy.npy"):
         assert (tmp_path / "w" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_files_where_they_do_not_belong(tmp_path):
+    """One line each; a finished run without its numbers is told, and not run again by itself."""
+    args = ["--config.network.widths=(9,9)", "--config.tasks.count=1", "--config.epochs=1"]
+    w = tmp_path / "w"
+    (w / "diverged").mkdir(parents=True)
+    (w / "config.json").write_text("{}")
+    assert command(tmp_path, *args, "--workdir=w").returncode == 2  # another configuration
+    assert command(tmp_path, *args, "--workdir=w", "--overwrite").returncode == 0
+    for damage in (lambda p: p.write_bytes(b"x"), lambda p: p.unlink(), lambda p: p.mkdir()):
+        damage(w / "accuracy.npy")
+        done = command(tmp_path, *args, "--workdir=w")
+        assert done.returncode == 2 and "w is damaged (" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "config.json").write_bytes((w / "config.json").read_bytes())
+    (tmp_path / "t" / "tensorboard").touch()
+    for folder, status in (("t", 0), ("x" * 300, 2), ("t/config.json", 2)):
+        done = command(tmp_path, *args, f"--workdir={folder}", "--tensorboard")
+        assert done.returncode == status and len(done.stderr.splitlines()) == (status > 0)
 
 
 def test_more_than_the_memory_is_not_begun(tmp_path):

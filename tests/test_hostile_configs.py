@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -205,6 +205,7 @@ def test_any_study(where, new, data):
 
 
 @hostile.examples(150)
+@example(settings={"approach.c": {".": 0}}, approach="hat")
 @given(
     st.dictionaries(st.sampled_from((*FIELDS["hat"], "epoch", "")), hostile.values, max_size=3),
     st.sampled_from(("hat", "nope", "")),

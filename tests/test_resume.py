@@ -16,9 +16,22 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import checkpoints, config, course, models, plans, run, sums
+from hatjax import (
+    checkpoints,
+    chunks,
+    config,
+    course,
+    models,
+    plans,
+    results,
+    run,
+    stop,
+    study,
+    sums,
+    workdir,
+)
 from hatjax.checkpoints import Position
-from hatjax.errors import InputError
+from hatjax.errors import Diverged, InputError, Interrupted
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = [
@@ -242,12 +255,14 @@ def test_a_damaged_checkpoint(cut, tmp_path, capsys, damage):
 def test_all_checkpoints_damaged(cut, tmp_path, capsys):
     run.run(small(), tmp_path / "whole")
     cut(small(), tmp_path / "cut", Position(1, 2))
-    assert checkpoints.positions(tmp_path / "cut") == [Position(1, 2), Position(1, 1)]
-    for at in checkpoints.positions(tmp_path / "cut"):
+    there = checkpoints.positions(tmp_path / "cut")
+    assert there[:2] == [Position(1, 2), Position(1, 1)]
+    for at in there:
         (checkpoints.place(tmp_path / "cut", at) / "about.json").write_text("{}")
     run.run(small(), tmp_path / "cut")
     out = capsys.readouterr().out
-    assert out.count("is damaged") == 2 and "no whole checkpoint is left: beginning anew" in out
+    assert out.count("is damaged") == len(there)
+    assert "no whole checkpoint is left: beginning anew" in out
     same(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -321,6 +336,203 @@ def test_begun_together_goes_on_together(tmp_path, capsys, monkeypatch, saves, b
     for seed in range(3):
         same(tmp_path / "whole" / f"seed{seed}", tmp_path / "cut" / f"seed{seed}")
     assert (tmp_path / "cut" / "seed3" / "done").exists()
+
+
+def seeds(folder: Path, count: int = 2, **changes) -> dict[Path, config.ConfigDict]:
+    runs = plans.replicas(small(seeds=count, **changes))
+    return {folder / name: own for name, own in runs.items()}
+
+
+def break_off(monkeypatch, runs: dict, saves: int) -> None:
+    """Train until so many checkpoints are saved."""
+    save, count = checkpoints.save, []
+
+    def counted(*args):
+        save(*args)
+        count.append(args)
+        if len(count) == saves:
+            raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", counted)
+        with pytest.raises(Cut):
+            run.run_all(runs)
+
+
+def test_one_of_a_group_is_gone(tmp_path, capsys, monkeypatch):
+    """It begins anew, and the other loses nothing."""
+    runs = seeds(tmp_path)
+    break_off(monkeypatch, runs, 2 * 9)
+    one, other = runs
+    rows = results.read_rows(one / "metrics.jsonl")
+    shutil.rmtree(other)
+    capsys.readouterr()
+    run.run_all(runs)
+    out = capsys.readouterr().out
+    assert out.count("going on after ") == 1 and "going on after task 3, epoch 1" in out
+    assert results.read_rows(one / "metrics.jsonl")[: len(rows)] == rows
+    assert (one / "done").exists() and (other / "done").exists()
+
+
+def test_a_group_without_a_common_position(tmp_path, monkeypatch):
+    runs = seeds(tmp_path)
+    break_off(monkeypatch, runs, 2 * 9)
+    one, other = runs
+    nothing = checkpoints.Saved({"a": np.zeros(1)}, np.zeros((3, 3)), np.zeros((3, 3)))
+    about = checkpoints.about(one, Position(2, 1))
+    checkpoints.remove(other)
+    checkpoints.save(other, Position(0, 1), nothing, about)
+    first, second = chunks.begun(list(runs), 9, 9)
+    assert (first.places, first.at) == ([one], Position(2, 1))
+    assert (second.places, second.at) == ([other], Position(0, 1))
+    assert "2 runs of one program stand at 2 different places and go on apart" in first.notes[0]
+
+
+def test_killed_again_while_it_saves(tmp_path, capsys, monkeypatch):
+    """What is newer than the position gone back to does not push that one out."""
+    whole, runs = seeds(tmp_path / "whole"), seeds(tmp_path / "cut")
+    run.run_all(whole)
+    break_off(monkeypatch, runs, 2 * 7 - 1)  # the first of two has saved
+    for _ in range(3):
+        one, other = (checkpoints.positions(where)[0] for where in runs)
+        assert one > other
+        capsys.readouterr()
+        break_off(monkeypatch, runs, 1)
+        assert f"going on after {other}" in capsys.readouterr().out
+    run.run_all(runs)
+    for a, b in zip(whole, runs, strict=True):
+        same(a, b)
+
+
+def test_all_diverged_at_different_places(tmp_path, capsys):
+    """Each tries again where it stands."""
+    runs = seeds(tmp_path, grid="lr=80.0,250.0,300.0,400.0,900.0")
+    for c in runs.values():
+        c.approach = config.make("digits", "sgd").approach
+        c.approach.clip = 1e30
+    with pytest.raises(Diverged):
+        run.run_all(runs)
+    stood = {w: checkpoints.positions(w)[:1] for w in runs if (w / "diverged").exists()}
+    rows = {where: results.read_rows(where / "metrics.jsonl") for where in stood}
+    assert len({str(at) for at in stood.values()}) > 1
+    for c in runs.values():
+        c.on_nan = "lower"
+    run.run_all(runs)
+    for where, before in rows.items():
+        assert (where / "done").exists()
+        after = results.read_rows(where / "metrics.jsonl")
+        assert not stood[where] or after[: len(before)] == before
+
+
+def test_overwrite_goes_on_from_nothing(cut, tmp_path):
+    """Not even from checkpoints that are a link to another disk."""
+    where, scratch = tmp_path / "w", tmp_path / "scratch"
+    where.mkdir()
+    scratch.mkdir()
+    (where / "config.json").write_text(config.to_json(small()))
+    (where / "checkpoints").symlink_to(scratch)
+    cut(small(), where, Position(1, 0))
+    assert list(scratch.iterdir())
+    run.run(small(lr=1e-4), where, overwrite=True)
+    run.run(small(lr=1e-4), tmp_path / "whole")
+    assert (where / "metrics.jsonl").read_bytes() == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_bytes()
+    assert not list(scratch.iterdir())
+
+
+def test_a_checkpoint_of_another_configuration(cut, tmp_path):
+    cut(small(), tmp_path / "w", Position(1, 0))
+    (tmp_path / "w" / "config.json").write_text(config.to_json(small(lr=1e-4)))
+    with pytest.raises(InputError, match="0001-00000 is of another conf.*config.lr: 0.05, now 0.0"):
+        run.run(small(lr=1e-4), tmp_path / "w")
+
+
+def test_refused_before_anything_is_overwritten(tmp_path):
+    runs = seeds(tmp_path)
+    run.run_all(runs)
+    one, other = runs
+    before = (one / "metrics.jsonl").read_bytes()
+    with workdir.locked(other), pytest.raises(InputError, match="another process"):
+        run.run_all(runs, overwrite=True)
+    assert (one / "done").exists() and (one / "metrics.jsonl").read_bytes() == before
+
+
+def test_finished_in_the_meantime(tmp_path, monkeypatch):
+    """As by another process, while this one was reading its images."""
+    runs = seeds(tmp_path)
+    accs = run.run_all(runs)
+    (checkpoints.place(next(iter(runs)), Position(1, 0))).mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "together", None)
+        again = run.run_all(runs)
+    np.testing.assert_array_equal(accs, again)
+    assert all((where / "done").exists() for where in runs)
+
+
+def test_a_kill_while_results_are_published(cut, tmp_path, monkeypatch):
+    """The matrices never tell of a task that the model has not learned."""
+    cut(small(), tmp_path / "w", Position(2, 0))
+    position = checkpoints.positions(tmp_path / "w")[0]
+    assert position == Position(2, 0)
+    assert models.load(tmp_path / "w").learned == (True, False, False)
+    (tmp_path / "w" / "model").rename(tmp_path / "w" / ".model.old")
+    assert models.load(tmp_path / "w").learned == (True, False, False)
+    (tmp_path / "w" / ".config.json.part").write_text("")
+    run.run(small(), tmp_path / "w")
+    run.run(small(), tmp_path / "whole")
+    (tmp_path / "w" / ".config.json.part").unlink(missing_ok=True)
+    same(tmp_path / "whole", tmp_path / "w")
+
+
+def test_large_positions(tmp_path):
+    at = Position(12345, 1234567)
+    checkpoints.place(tmp_path, at).mkdir(parents=True)
+    assert checkpoints.positions(tmp_path) == [at]
+
+
+def test_told_to_stop_before_there_is_anything_to_save(start, tmp_path):
+    for seconds in (0.5, 1.2):
+        process = start("--workdir=w", "--config.epochs=3000")
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        status, out, err = ended(process)
+        assert status == 75 and "Traceback" not in err and "error: stopped" in err, (out, err)
+
+
+def test_told_twice_at_once(start, tmp_path):
+    """By a terminal and by a shell that passes it on, and nobody reads the output any more."""
+    process = start("--workdir=w", "--config.epochs=3000")
+    until(process, "epoch 2/")
+    process.stdout.close()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+    with process.stderr:
+        err = process.stderr.read()
+    assert process.wait(timeout=60) == 75 and "Traceback" not in err
+    assert "(without --overwrite) goes on from there" in err
+    assert checkpoints.positions(tmp_path / "w")
+
+
+def test_told_to_stop_in_the_last_epoch_of_a_run(tmp_path):
+    """The next does not begin."""
+    stopping, runs = stop.Stopping(), seeds(tmp_path, checkpoint=dict(epochs=0, minutes=0.0))
+    for c in runs.values():
+        c.tasks.count, c.epochs = 1, 1
+    save = results.save_copy
+
+    def asked(*args):
+        save(*args)
+        assert stopping.hear()[0].startswith("stopping after this epoch")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "save_copy", asked)
+        with pytest.raises(Interrupted, match="between two runs"):
+            run.run_all(runs, at_once=1, stopping=stopping)
+    one, other = runs
+    assert (one / "done").exists() and not (other / "metrics.jsonl").exists()
+    with pytest.raises(Interrupted, match="between two runs"):
+        study.execute([study.Run("a", small(), tmp_path / "a")], stopping)
 
 
 def test_fit_goes_on_and_is_done_once(tmp_path, monkeypatch):

@@ -45,6 +45,14 @@ def test_altered(folder, act, bad):
     assert sums.altered(folder) == bad
 
 
+def test_files_that_the_disk_does_not_give(folder, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hashlib.file_digest", fail)
+    assert sums.altered(folder) == ["a", "below/b  c"]
+
+
 def test_a_bit_of_a_weight(tmp_path):
     """orbax would load another number."""
     c = config.make("digits", "hat")
