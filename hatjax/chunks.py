@@ -52,13 +52,18 @@ def begun(places: Sequence[Path], new: int, old: int) -> list[Chunk]:
         groups.setdefault(tuple(own.group or next(others, ())), []).append(where)
     fresh, found = groups.pop((), []), []
     for group in groups.values():
-        without = [where for where in group if not stands[where].whole]
-        if without and all(len(stands[where].whole) < 2 for where in group):
-            found.append(Chunk(group, None, []))  # the first save was cut off, or little is lost
-            continue
-        going = [where for where in group if where not in lost] or group  # all lost: they try again
-        fresh += (absent := [where for where in going if where in without])
-        found += _parts(group, [w for w in going if w not in absent], absent, stands)
+        there = [where for where in group if stands[where].whole]
+        going = [where for where in there if where not in lost]
+        aside = [where for where in group if where in lost] if going else []
+        going = going or there  # all are lost: they try again
+        absent = [where for where in group if where not in going and where not in aside]
+        if absent and _first_save(going, absent, stands):
+            found.append(Chunk(group, None, []))
+        else:
+            fresh += absent
+            found += _parts(going, aside, stands)
+    # In the order that they began in, since products depend on it.
+    found = [chunk._replace(places=sorted(chunk.places, key=places.index)) for chunk in found]
     found = [piece for chunk in found for piece in _pieces(chunk, old)]
     found += _pieces(Chunk([where for where in places if where in fresh], None, []), new)
     return [
@@ -75,19 +80,31 @@ def _pieces(chunk: Chunk, size: int) -> list[Chunk]:
     ]
 
 
+def _first_save(
+    going: list[Path], absent: list[Path], stands: dict[Path, checkpoints.Standing]
+) -> bool:
+    """Whether a kill while a program first saved explains why some have no checkpoint.
+
+    Then all begin anew together, and the results are those of a run without a pause.
+    """
+    first = all(
+        len(stands[where].whole) == 1
+        and stands[where].whole[0] <= Position(1, 0)
+        and not stands[where].damaged
+        for where in going
+    )
+    return first and all((where / "metrics.jsonl").is_file() for where in absent)
+
+
 def _parts(
-    group: list[Path],
-    going: list[Path],
-    absent: list[Path],
-    stands: dict[Path, checkpoints.Standing],
+    going: list[Path], aside: list[Path], stands: dict[Path, checkpoints.Standing]
 ) -> list[Chunk]:
-    """The runs of a group but the absent ones: in one chunk if they can go on from one position."""
-    if not going:
-        return []
-    rest = [where for where in group if where not in going and where not in absent]
+    """The chunks of the runs of a program that go on; with them those that diverged stand `aside`.
+
+    It is one if they have a position in common.
+    """
     if common := set.intersection(*(set(stands[where].whole) for where in going)):
-        members = [where for where in group if where not in absent]
-        return [Chunk(members, max(common), [])]
+        return [Chunk([*going, *aside], max(common), [])]
     by_position: dict[Position, list[Path]] = {}
     for where in going:
         by_position.setdefault(stands[where].whole[0], []).append(where)
@@ -96,7 +113,7 @@ def _parts(
         "apart: the last digits of their results may differ from those of runs without a pause"
     )
     parts = [Chunk(members, at, [note]) for at, members in by_position.items()]
-    return [parts[0]._replace(places=[*parts[0].places, *rest]), *parts[1:]]
+    return [parts[0]._replace(places=[*parts[0].places, *aside]), *parts[1:]]
 
 
 def _damaged(chunk: Chunk, stands: dict[Path, checkpoints.Standing]) -> list[str]:

@@ -74,6 +74,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
                     "by --config.seeds or --config.grid"
                 )
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+            stop.take()
         if DRY_RUN.value:
             print(run.describe(config))
         elif where in runs and not OVERWRITE.value and run.finished(where, runs[where]):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 RESUME = 75  # the exit status that says: not finished, the same command goes on (EX_TEMPFAIL)
 AGAIN = "the same command (without --overwrite) goes on"
@@ -46,6 +47,14 @@ class Stopping:
         return f"error: stopped: {AGAIN} from the last checkpoint", True
 
 
+def take() -> dict[int, Any]:
+    """Have Python take the signals, and write them to its wakeup socket; who did before, by signal.
+
+    Once more where a library has taken them itself since, as jax.distributed does.
+    """
+    return {s: signal.signal(s, lambda number, frame: None) for s in SIGNALS}
+
+
 @contextlib.contextmanager
 def requested() -> Iterator[Stopping]:
     """As long as the context lasts, SIGTERM and Ctrl-C are heard.
@@ -72,7 +81,7 @@ def requested() -> Iterator[Stopping]:
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
-    before = {s: signal.signal(s, lambda number, frame: None) for s in SIGNALS}
+    before = take()
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield stopping
