@@ -305,39 +305,6 @@ def test_other_images(cut, tmp_path):
     assert (tmp_path / "w" / "done").exists()
 
 
-@pytest.mark.parametrize("saves, back", [(2, None), (3 * 5 + 2, Position(1, 1))])
-def test_begun_together_goes_on_together(tmp_path, capsys, monkeypatch, saves, back):
-    """Cut off when two of three have saved a position; then a fourth joins."""
-    c = small(seeds=3)
-
-    def of(folder: str) -> dict:
-        return {tmp_path / folder / name: own for name, own in plans.replicas(c).items()}
-
-    run.run_all(of("whole"))
-    save, count = checkpoints.save, []
-
-    def break_off(*args):
-        save(*args)
-        count.append(args)
-        if len(count) == saves:
-            raise Cut
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save", break_off)
-        with pytest.raises(Cut):
-            run.run_all(of("cut"))
-    at = [(checkpoints.positions(where) or [None])[0] for where in of("cut")]
-    assert at[2] == back and at[0] == at[1] == (Position(1, 2) if back else Position(0, 1))
-    c.seeds = 4
-    capsys.readouterr()
-    run.run_all(of("cut"))
-    out = capsys.readouterr().out
-    assert (f"going on after {back}" in out) == bool(back) and "mean of 3 of 3 runs" in out
-    for seed in range(3):
-        same(tmp_path / "whole" / f"seed{seed}", tmp_path / "cut" / f"seed{seed}")
-    assert (tmp_path / "cut" / "seed3" / "done").exists()
-
-
 def seeds(folder: Path, count: int = 2, **changes) -> dict[Path, config.ConfigDict]:
     runs = plans.replicas(small(seeds=count, **changes))
     return {folder / name: own for name, own in runs.items()}
@@ -357,6 +324,23 @@ def break_off(monkeypatch, runs: dict, saves: int) -> None:
         patch.setattr(checkpoints, "save", counted)
         with pytest.raises(Cut):
             run.run_all(runs)
+
+
+@pytest.mark.parametrize("saves, back", [(2, None), (3 * 5 + 2, Position(1, 1))])
+def test_begun_together_goes_on_together(tmp_path, capsys, monkeypatch, saves, back):
+    """Cut off when two of three have saved a position; then a fourth joins."""
+    whole, cut = seeds(tmp_path / "whole", 3), seeds(tmp_path / "cut", 3)
+    run.run_all(whole)
+    break_off(monkeypatch, cut, saves)
+    at = [(checkpoints.positions(where) or [None])[0] for where in cut]
+    assert at[2] == back and at[0] == at[1] == (Position(1, 2) if back else Position(0, 1))
+    capsys.readouterr()
+    run.run_all(seeds(tmp_path / "cut", 4))
+    out = capsys.readouterr().out
+    assert (f"going on after {back}" in out) == bool(back) and "mean of 3 of 3 runs" in out
+    for one, other in zip(whole, cut, strict=True):
+        same(one, other)
+    assert (tmp_path / "cut" / "seed3" / "done").exists()
 
 
 def test_one_of_a_group_is_gone(tmp_path, capsys, monkeypatch):
