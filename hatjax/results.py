@@ -121,6 +121,9 @@ def read_matrix(path: Path, total: int) -> np.ndarray:
     return found
 
 
+LARGEST = {int: 2**53, float: math.inf}  # of metrics.jsonl; a loss may be large before it diverges
+
+
 def read_rows(path: Path) -> list[dict]:
     """The lines of metrics.jsonl, numbers by name; none if it is not there.
 
@@ -139,7 +142,7 @@ def read_rows(path: Path) -> list[dict]:
         if not (
             isinstance(row, dict)
             and all(type(row.get(k)) is int and row[k] >= 0 for k in ("task", "epoch"))
-            and all(type(v) in (int, float) and abs(v) < math.inf for v in row.values())
+            and all(type(v) in LARGEST and abs(v) < LARGEST[type(v)] for v in row.values())
             and row.keys() == (rows or [row])[0].keys()
         ):
             raise ValueError(f"line {i + 1}")
