@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_replicas, test_resume
+from tests import test_resume
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-def command(folder: Path, *args: str, cache: str, devices: int = 1) -> None:
+def command(folder: Path, *args: str, cache: str) -> None:
     env = os.environ | {"XDG_CACHE_HOME": str(folder / cache)}
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     tiny = ["--config.tasks.count=2", "--config.epochs=2", "--config.data.examples=400"]
     done = subprocess.run(
         [sys.executable, "-m", "hatjax.main", *args, *tiny],
@@ -23,7 +22,9 @@ def command(folder: Path, *args: str, cache: str, devices: int = 1) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("approach", ["hat", "imm_mode"])
+@pytest.mark.parametrize(
+    "approach", ["hat", pytest.param("imm_mode", marks=pytest.mark.slow)]
+)
 def test_the_same_bits_twice(tmp_path, approach):
     """Each compiled anew, and once more from the compilation cache."""
     config = f"--config={CONFIGS}/baseline.py:{approach},digits"
@@ -31,12 +32,3 @@ def test_the_same_bits_twice(tmp_path, approach):
         command(tmp_path, config, f"--workdir={where}", cache=cache)
     test_resume.same(tmp_path / "one", tmp_path / "two")
     test_resume.same(tmp_path / "one", tmp_path / "three")
-
-
-def test_the_same_numbers_on_two_devices(tmp_path):
-    for devices in (1, 2):
-        where = f"--workdir={devices}"
-        command(tmp_path, where, "--config.seeds=2", cache=where, devices=devices)
-    for seed in range(2):
-        one, two = (tmp_path / str(devices) / f"seed{seed}" for devices in (1, 2))
-        test_replicas.same(one, two)

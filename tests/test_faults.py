@@ -137,35 +137,44 @@ def test_the_folder_vanishes(tmp_path, monkeypatch):
     assert not (tmp_path / "w").exists()
 
 
-def command(folder: Path, *args: object, most: int = -1) -> subprocess.CompletedProcess:
+def command(
+    folder: Path, *args: object, most: int = -1, cache: Path | None = None
+) -> subprocess.CompletedProcess:
     """`python -m hatjax.main ARGS`, whose files cannot grow beyond `most` bytes."""
     code = (
         f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, -1));"
         "runpy.run_module('hatjax.main', run_name='__main__')"
     )
-    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    env = os.environ | {"XDG_CACHE_HOME": str(cache or folder / "cache")}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, args)],
         cwd=folder, env=env, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
-def test_the_disk_is_full(tmp_path, most):
-    """Metrics, checkpoint or model fail in turn."""
+@pytest.fixture(scope="module")
+def unlimited(tmp_path_factory) -> tuple[list[str], Path, Path]:
+    """The flags of a run, its workdir, and its compiled programs."""
     args = ["--workdir=w", "--config.network.widths=(90,90)", "--config.tasks.count=2"]
     args += ["--config.epochs=6", "--config.checkpoint.epochs=2"]
+    folder = tmp_path_factory.mktemp("unlimited")
+    assert command(folder, *args).returncode == 0
+    return args, folder / "w", folder / "cache"
 
-    assert command(tmp_path, *args, "--workdir=whole").returncode == 0  # and compiled
-    full = command(tmp_path, *args, most=most)
+
+@pytest.mark.parametrize("most", [2_000, 60_000, 150_000])
+def test_the_disk_is_full(tmp_path, unlimited, most):
+    """Metrics, checkpoint or model fail in turn."""
+    args, whole, cache = unlimited
+    full = command(tmp_path, *args, most=most, cache=cache)
     assert full.returncode == 1, full.stderr
     assert "Traceback" not in full.stderr
     assert "error: workdir w cannot be written (" in full.stderr.splitlines()[-1]
     assert "File too large" in full.stderr and "goes on from there" in full.stderr
     # There is room again.
-    assert command(tmp_path, *args).returncode == 0
+    assert command(tmp_path, *args, cache=cache).returncode == 0
     for name in ("metrics.jsonl", "accuracy.npy"):
-        assert (tmp_path / "w" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "w" / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_files_where_they_do_not_belong(tmp_path):

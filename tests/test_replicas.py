@@ -115,6 +115,7 @@ def test_in_chunks_and_one_that_diverges(tmp_path, capsys):
 
 def command(folder: Path, *args: str, devices: int = 1) -> subprocess.CompletedProcess:
     env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles faster, and that is most of it
     env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     tiny = ["--config.network.widths=(16,16)", "--config.tasks.count=2", "--config.epochs=2"]
     return subprocess.run(
@@ -123,13 +124,13 @@ def command(folder: Path, *args: str, devices: int = 1) -> subprocess.CompletedP
     )  # fmt: skip
 
 
-def test_the_command_on_one_device_and_on_eight(tmp_path):
-    for devices in (1, 8):
+def test_the_command_on_one_device_and_on_two(tmp_path):
+    for devices in (1, 2):
         done = command(tmp_path, f"--workdir={devices}", "--config.seeds=3", devices=devices)
         assert done.returncode == 0, done.stderr
         assert "mean of 3 of 3 runs" in done.stdout and "±" in done.stdout
     for seed in range(3):
-        same(tmp_path / "1" / f"seed{seed}", tmp_path / "8" / f"seed{seed}")
+        same(tmp_path / "1" / f"seed{seed}", tmp_path / "2" / f"seed{seed}")
     # More seeds: only those that are not there are run.
     done = command(tmp_path, "--workdir=1", "--config.seeds=4")
     assert done.returncode == 0 and "task 2/2 digits permuted 1: test accuracy" in done.stdout
