@@ -81,7 +81,7 @@ def _fit(
         where = Path(workdir or Path(folder) / "run")
         if not overwrite and run.finished(where, config):
             results.check_tasks(where, sequence)
-            return Result(run.read_accuracy(where), models.load(where))
+            return Result(results.read_accuracy(where), models.load(where))
         (accuracy,) = run.run_all({where: config}, overwrite, sequence=sequence, quiet=quiet)
         return Result(accuracy, models.load(where))
 

@@ -52,7 +52,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
 
     try:
         from hatjax import config as configs
-        from hatjax import plans, progress, replicas, run
+        from hatjax import plans, progress, replicas, results, run
 
         # Else it tells of backends that are not there.
         logging.getLogger("jax").setLevel(logging.WARNING)
@@ -94,7 +94,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
                     stopping=stopping,
                 )
             if replicas.writes():
-                print(progress.comparison({w: run.read_accuracy(w) for w in runs}))
+                print(progress.comparison({w: results.read_accuracy(w) for w in runs}))
     except InputError as error:
         fail(error)
     except jax.errors.JaxRuntimeError as error:

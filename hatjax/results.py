@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from hatjax import reading, trees, workdir
-from hatjax.errors import InputError
+from hatjax.errors import InputError, oneline
 from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Task, Tree
 
@@ -119,6 +119,17 @@ def read_matrix(path: Path, total: int) -> np.ndarray:
         shape = "x".join(map(str, found.shape))
         raise ValueError(f"{found.dtype} of shape {shape}: expected {total}x{total} numbers")
     return found
+
+
+def read_accuracy(where: Path) -> np.ndarray:
+    """The accuracies "T T" of the run in a workdir; InputError if they are damaged."""
+    try:
+        total = len(read_tasks(where / "tasks.npz")["names"])
+        return read_matrix(where / "accuracy.npy", total)
+    except ValueError as error:
+        raise InputError(
+            f"{where} is damaged ({oneline(error)}): run it again with --overwrite"
+        ) from error
 
 
 LARGEST = {int: 2**53, float: math.inf}  # of metrics.jsonl; a loss may be large before it diverges

@@ -31,7 +31,7 @@ from hatjax import (
 from hatjax import config as configs
 from hatjax import course as courses
 from hatjax.course import Course
-from hatjax.errors import Diverged, InputError, Interrupted, oneline
+from hatjax.errors import Diverged, Interrupted
 from hatjax.group import Group
 from hatjax.log import Log
 from hatjax.types import Approach, Network, Task
@@ -118,7 +118,7 @@ def run_all(
         there = replicas.agreed([where in done for where in runs])
         left = [where for where, finished in zip(runs, there, strict=True) if not finished]
         for where in runs.keys() - left:
-            accs[where] = read_accuracy(where) if replicas.writes() else np.empty(0)
+            accs[where] = results.read_accuracy(where) if replicas.writes() else np.empty(0)
         for chunk in chunks.chunks(left, config, approach, sequence, at_once) if left else ():
             if replicas.anywhere(stopping()):
                 raise Interrupted("stopped between two runs")
@@ -301,17 +301,6 @@ def row(group: Group, r: int, at: checkpoints.Position, scores: dict) -> dict:
 
 def recall(where: Path) -> str:
     """The summary of a finished run, from its workdir."""
-    model, acc = models.load(where), read_accuracy(where)
+    model, acc = models.load(where), results.read_accuracy(where)
     capacity = metrics.capacity(model.network, model.params, model.memory)
     return progress.summary(acc, capacity, where)
-
-
-def read_accuracy(where: Path) -> np.ndarray:
-    """The accuracies "T T" of the run in a workdir; InputError if they are damaged."""
-    try:
-        total = len(results.read_tasks(where / "tasks.npz")["names"])
-        return results.read_matrix(where / "accuracy.npy", total)
-    except ValueError as error:
-        raise InputError(
-            f"{where} is damaged ({oneline(error)}): run it again with --overwrite"
-        ) from error

@@ -16,7 +16,7 @@ from hatjax import config as configs
 from hatjax.errors import InputError, Unwritable, oneline
 
 LOCK = ".lock"
-OURS = re.compile(r"\.lock|\.[\w.]+\.(part|old)(\.npy)?")  # what a kill while writing leaves
+OURS = re.compile(r"\.lock|\.[\w.]+\.(part|old)")  # what a kill while writing leaves
 
 
 def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
