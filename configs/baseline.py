@@ -1,9 +1,11 @@
-"""Any approach on any experiment: baseline.py:APPROACH,EXPERIMENT[,same].
+"""Any approach on any experiment: baseline.py:APPROACH,EXPERIMENT[,same][,NETWORK].
 
     python -m hatjax.main --config configs/baseline.py:sgd,pmnist
+    python -m hatjax.main --config configs/baseline.py:ewc,cifar100,resnet18
 
 In the MNIST experiments the published baselines have a network of their own, 3 x 800 units; "same"
-gives them HAT's, 2 x 2000.
+gives them HAT's, 2 x 2000. NETWORK takes the place of the experiment's: mlp, alexnet, convnet,
+resnet18, resnet34 or vit.
 """
 
 from hatjax import config
@@ -11,12 +13,13 @@ from hatjax.errors import InputError
 
 
 def get_config(arg: str = "sgd,digits"):
-    match arg.split(","):
-        case [approach, experiment]:
-            return config.make(experiment, approach)
-        case [approach, experiment, "same"]:
-            return config.make(experiment, approach, same=True)
-    raise InputError(
-        f"argument {arg!r}: expected APPROACH,EXPERIMENT or APPROACH,EXPERIMENT,same, as in "
-        "baseline.py:sgd,pmnist"
-    )
+    approach, _, rest = arg.partition(",")
+    experiment, *more = rest.split(",")
+    same = more[:1] == ["same"]
+    network = more[1:] if same else more
+    if not approach or not experiment or len(network) > 1:
+        raise InputError(
+            f"argument {arg!r}: expected APPROACH,EXPERIMENT, and then same or a NETWORK if you "
+            "like, as in baseline.py:sgd,pmnist"
+        )
+    return config.make(experiment, approach, same, *network)

@@ -1,6 +1,17 @@
 """Hard Attention to the Task and its baselines for continual learning, in functional JAX.
 
-What Python programs use, each imported when it is first asked for:
+The method, for a training loop, a network and an optimizer of one's own (hatjax/hat.py):
+
+    axes(net, rules), PER_TASK         which gates lie on the axes of the parameters
+    init_gates(key, units, tasks)      the embeddings, {"fc1": "tasks units"}
+    anneal(progress, s_max)            s, from flat gates to hard ones within an epoch
+    gate(gates, task, s)               the gates of a task, {"fc1": "units"}
+    sparsity(a, past)                  the share of free units that a task takes, for the loss
+    optimizer(inner, axes)             any Optax optimizer, made to keep what is learned
+    no_past(gates), accumulate(past, a)    the cumulative gates
+    used(past, axes, net), overlap(a, axes, net)    what tasks use, and share
+
+Whole experiments:
 
     fit(sets, approach="hat", ...)     learn tasks given as arrays -> Result(accuracy, model)
     load(workdir)                      the model of a run
@@ -10,6 +21,9 @@ What Python programs use, each imported when it is first asked for:
     overlap(model)                     the share of a task's weights that another uses, "T T"
     cut(model, task)                   the small network of a task (hatjax.export saves it)
     forget_task(model, task, key)      the model without a task
+    register(name, make)               a network of one's own for all of these, and for commands
+
+probe(apply, net, axes, units) tells whether a network can be protected.
 """
 
 import importlib
@@ -19,15 +33,30 @@ if TYPE_CHECKING:
     from hatjax.arrays import Result, fit
     from hatjax.errors import Diverged, InputError
     from hatjax.forget import forget_task
+    from hatjax.hat import (
+        PER_TASK,
+        accumulate,
+        anneal,
+        axes,
+        gate,
+        init_gates,
+        no_past,
+        optimizer,
+        sparsity,
+        used,
+    )
     from hatjax.masks import masks as task_masks
     from hatjax.masks import overlap
     from hatjax.models import Model, evaluate, load, predict
+    from hatjax.networks import register
+    from hatjax.protection import probe
     from hatjax.small import Small, cut
 
 __version__ = "0.1.0"
 __all__ = [
-    "Diverged", "InputError", "Model", "Result", "Small", "cut", "evaluate", "fit", "forget_task",
-    "load", "overlap", "predict", "task_masks",
+    "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "accumulate", "anneal",
+    "axes", "cut", "evaluate", "fit", "forget_task", "gate", "init_gates", "load", "no_past",
+    "optimizer", "overlap", "predict", "probe", "register", "sparsity", "task_masks", "used",
 ]  # fmt: skip
 
 _PLACES = {  # where they are
@@ -40,9 +69,18 @@ _PLACES = {  # where they are
     "evaluate": "models.evaluate",
     "fit": "arrays.fit",
     "forget_task": "forget.forget_task",
+    **{
+        name: f"hat.{name}"
+        for name in (
+            "PER_TASK", "accumulate", "anneal", "axes", "gate", "init_gates", "no_past",
+            "optimizer", "sparsity", "used",
+        )
+    },
     "load": "models.load",
     "overlap": "masks.overlap",
     "predict": "models.predict",
+    "probe": "protection.probe",
+    "register": "networks.register",
     "task_masks": "masks.masks",
 }
 

@@ -1,17 +1,18 @@
 """Train on arrays that one has in memory, from Python."""
 
 import contextlib
+import functools
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import models, results, run, tasks
+from hatjax import models, networks, results, run, tasks
 from hatjax.errors import Diverged, InputError, unknown
 
 
@@ -38,8 +39,9 @@ def fit(
     an MLP of 2 x 400 units unless they say otherwise. Without a `workdir` nothing is left on disk;
     with one, a run like any other is: what was cut off there goes on, what is finished is not
     learned again, and another run, or one on other arrays, is refused, unless `overwrite` begins
-    anew. Raises InputError for what cannot be used, and Diverged when the loss is no longer a
-    number.
+    anew. A `network` or an `optimizer` may be a name alone, and a network a Flax module of one's
+    own (hatjax.networks.register). Raises InputError for what cannot be used, and Diverged when the
+    loss is no longer a number.
     """
     try:
         sets = list(sets)
@@ -56,10 +58,17 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
     """The configuration of `count` tasks with settings as `fit` takes them; InputError likewise."""
     given: dict[str, object] = {}
     for name, value in settings.items():
+        if name == "network" and hasattr(value, "rules"):  # a module
+            name_of = type(value).__name__
+            networks.register(name_of, functools.partial(_module, value))
+            value = name_of
+        if name in ("network", "optimizer") and isinstance(value, str):
+            value = {"name": value}
         given |= _flat(name, value)
     if not isinstance(approach, str):
         raise InputError(f"approach = {approach!r}: expected a name, as in approach='hat'")
     config = configs.of_arrays(max(count, 1), approach, given.get("network.name", "mlp"))
+    configs.choose(config, {k: v for k, v in given.items() if k.startswith("optimizer.")})
     known = configs.fields(config)
     for path, value in given.items():
         if path not in known:
@@ -71,6 +80,11 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
         raise InputError("hatjax.fit trains one run: call it for each seed or setting")
     configs.check(config)
     return config
+
+
+def _module(module: Any, config: ConfigDict, image: tuple[int, ...]) -> Any:
+    """The same module for any configuration, as networks.register takes it."""
+    return module
 
 
 def _fit(

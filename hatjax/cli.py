@@ -1,16 +1,18 @@
 """What the commands share: the configuration flag, and errors as one line."""
 
+import ast
 import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from hatjax import config as configs
 from hatjax.errors import InputError
 
 # configs/ lies in the repository, or inside the package where it was installed from a wheel.
@@ -36,12 +38,50 @@ def define_config(default: str) -> flags.FlagHolder:
     """The flag --config, whose default is configs/`default`."""
     # Not given as the flag's default: that is loaded on import, where an error has no one to report
     # it.
-    return config_flags.DEFINE_config_file(
+    holder = config_flags.DEFINE_config_file(
         "config",
         None,
         "Configuration file, with its argument: FILE or FILE:ARG; "
         f"default {CONFIGS / default}. Its fields are flags: --config.epochs=5.",
     )
+    flag = flags.FLAGS["config"]
+    flag.parser = _Chosen(flag.parser)
+    return holder
+
+
+class _Chosen(flags.ArgumentParser):
+    """Reads a configuration file, and adds the fields that other flags ask for (config.choose)."""
+
+    def __init__(self, reader: flags.ArgumentParser):
+        self.reader, self.syntactic_help = reader, reader.syntactic_help
+
+    def parse(self, argument: str) -> Any:
+        config = self.reader.parse(argument)
+        if isinstance(config, ConfigDict) and {"network", "optimizer"} <= set(config):
+            changes = overrides(flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False))
+            with config.unlocked():
+                configs.choose(config, changes)
+        return config
+
+    def flag_type(self) -> str:
+        return self.reader.flag_type()
+
+
+def overrides(argv: Sequence[str]) -> dict[str, Any]:
+    """The fields that flags set, by path: {"optimizer.eps": 1e-5} of --config.optimizer.eps=1e-5.
+    """
+    found: dict[str, Any] = {}
+    for i, word in enumerate(argv):
+        if match := re.fullmatch(r"--?config\.([\w.]+)(?:=(.*))?", word, re.DOTALL):
+            path, value = match.groups()
+            if value is None:  # the next word, or a switch
+                following = argv[i + 1] if i + 1 < len(argv) else "--"
+                value = "True" if following.startswith("--") else following
+            try:
+                found[path] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                found[path] = value
+    return found
 
 
 def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:

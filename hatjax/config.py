@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from hatjax.errors import InputError, oneline, shown, unknown
 
-# What an approach is made of. Numbers written as floats are traced by the compiled program.
+# What an approach is made of.
 APPROACHES: dict[str, dict[str, Any]] = {
     # s_max, c: paper section 3; clip, e_max, cosh_max: published code.
     "hat": dict(
@@ -68,9 +68,12 @@ APPROACHES: dict[str, dict[str, Any]] = {
     ),
 }
 
+# Its numbers that shape the compiled program. All others are arguments of it (`traced`).
+SHAPING = ("approach.rivals", "approach.generations")
+
 # What an approach adds to the network. `expand` makes it as large as those of the others: for
 # AlexNet published, for the MLPs computed (EXPERIMENTS).
-NETWORKS: dict[str, dict[str, Any]] = {
+ADDITIONS: dict[str, dict[str, Any]] = {
     "progressive": dict(
         expand=1.117,  # a column is expand / tasks times as wide as the network
     ),
@@ -89,6 +92,33 @@ _MLP_BASELINE: dict[str, Any] = dict(
 _ALEXNET: dict[str, Any] = dict(
     name="alexnet", widths=(64, 128, 256, 2048, 2048), dropout=(0.2, 0.2, 0.5, 0.5, 0.5)
 )
+
+# The networks by name, and the fields of each in config.network with their defaults. An experiment
+# has its own; these are those of a network that is chosen in its place. hatjax.networks.register
+# adds to them.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mlp": {k: v for k, v in _MLP.items() if k != "name"},
+    "alexnet": {k: v for k, v in _ALEXNET.items() if k != "name"},
+    "convnet": dict(
+        widths=(32, 64, 128),  # of the convolutions
+        kernel=3,  # their side
+        norm="batch",  # or "layer", "group", "none"
+        dropout=0.0,
+    ),
+    # Of the stages: the smaller ResNet of continual learning, a third of the published widths.
+    "resnet18": dict(widths=(20, 40, 80, 160), norm="batch"),
+    "resnet34": dict(widths=(20, 40, 80, 160), norm="batch"),
+    # ViT-Ti, for images of 32 x 32.
+    "vit": dict(
+        patch=4,  # side of the patches in pixels
+        width=192,
+        depth=12,
+        heads=3,
+        mlp=4,  # hidden units of a block's MLP, in widths
+        dropout=0.0,
+    ),
+}
+_RESNET: dict[str, Any] = dict(name="resnet18") | NETWORKS["resnet18"]
 _PAPER: dict[str, Any] = dict(
     lr=0.05, lr_factor=3.0, lr_patience=5, lr_min=1e-4, epochs=200, batch=64
 )
@@ -97,6 +127,8 @@ _PAPER: dict[str, Any] = dict(
 MIXTURE = (
     "cifar10", "cifar100", "mnist", "svhn", "fashion_mnist", "gtsrb", "facescrub", "notmnist",
 )  # fmt: skip
+
+FIVE = ("cifar10", "mnist", "svhn", "fashion_mnist", "notmnist")
 
 # What is learned: data, tasks, network and schedule, and what an approach has otherwise than usual.
 EXPERIMENTS: dict[str, dict[str, Any]] = {
@@ -135,6 +167,27 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         network=_ALEXNET,
         schedule=_PAPER,
     ),
+    # CIFAR-100 in tasks of classes in a row, in random order.
+    "cifar100": dict(
+        data=dict(sets=("cifar100",)),
+        tasks=dict(kind="split", count=10, valid_code=0.10),
+        network=_ALEXNET,
+        schedule=_PAPER,
+    ),
+    # Five image sets, each a task, in random order (Ebrahimi et al., ECCV 2020).
+    "5datasets": dict(
+        data=dict(sets=FIVE, image=(32, 32, 3)),
+        tasks=dict(kind="split", count=1, valid_code=0.15),
+        network=_ALEXNET,
+        schedule=_PAPER,
+    ),
+    # 200 classes of ImageNet, 64 x 64 pixels.
+    "tinyimagenet": dict(
+        data=dict(sets=("tiny-imagenet-200",)),
+        tasks=dict(kind="split", count=10, valid_code=0.10),
+        network=_RESNET,
+        schedule=_PAPER,
+    ),
     # Eight image sets, each a task, in random order (paper section 4.1).
     "mixture": dict(
         data=dict(sets=MIXTURE, image=(32, 32, 3)),
@@ -153,19 +206,28 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
+def make(
+    experiment: str, approach: str, same: bool = False, network: str | None = None
+) -> ConfigDict:
     """The configuration of an experiment and an approach by name; InputError if one is unknown.
 
     In the MNIST experiments the published baselines have a smaller network than HAT, with a third
-    of its parameters; `same` gives them HAT's.
+    of its parameters; `same` gives them HAT's. `network` is one of NETWORKS in place of the
+    experiment's.
     """
+    if network is not None and network not in NETWORKS:
+        raise unknown("network", network, NETWORKS)
     if experiment not in EXPERIMENTS:
         raise unknown("experiment", experiment, EXPERIMENTS)
     if approach not in APPROACHES:
         raise unknown("approach", approach, APPROACHES)
     e = EXPERIMENTS[experiment]
+    if network is not None:
+        c = make(experiment, approach, same)
+        choose_network(c, network)
+        return c
     smaller = "baseline" in e and not same and approach != "hat"
-    network = e["baseline" if smaller else "network"] | NETWORKS.get(approach, {})
+    network = e["baseline" if smaller else "network"] | ADDITIONS.get(approach, {})
     expand = e.get("expand_baseline" if smaller else "expand", {})
     if approach in expand:
         network["expand"] = expand[approach]
@@ -183,6 +245,7 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
                 sets=e["data"]["sets"],  # names of the image sets
                 image=e["data"].get("image", ()),  # make them (h, w, channels); (): as they are
                 examples=0,  # use at most so many training images a task; 0: all
+                augment=(),  # of the training images, anew in every epoch: "crop", "flip"
             ),
             tasks=dict(
                 kind=e["tasks"]["kind"],  # "permuted" (pixels) or "split" (by class)
@@ -193,7 +256,11 @@ def make(experiment: str, approach: str, same: bool = False) -> ConfigDict:
                 valid_code=e["tasks"].get("valid_code", 0.0),
             ),
             network=network,
+            # A name of optax, or "momentum", "nesterov"; its arguments are fields, too:
+            # --config.optimizer.name=adamw --config.optimizer.weight_decay=0.05
+            optimizer=dict(name="sgd"),
             approach=dict(name=approach) | APPROACHES[approach] | own.get(approach, {}),
+            schedule="plateau",  # of the learning rate in a task; or "cosine", "constant"
             lr=e["schedule"]["lr"],
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
@@ -224,18 +291,49 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     return c
 
 
+def in_tasks(experiment: str, arg: str, approach: str) -> ConfigDict:
+    """An experiment for an argument "COUNT,NETWORK": in so many tasks, with that network."""
+    count, _, network = arg.partition(",")
+    if not re.fullmatch("[0-9]{1,9}", count):
+        raise InputError(f"argument {arg!r}: expected COUNT,NETWORK, as in 20,resnet18")
+    c = make(experiment, approach, network=network or None)
+    c.tasks.count = int(count)
+    return c
+
+
 def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
     """The configuration of so many tasks that are given as arrays (hatjax.fit).
 
-    `network` other than the MLP has its own widths and dropout where they are known.
+    `network` other than the MLP has the fields and defaults of NETWORKS.
     """
     c = make("digits", approach)
-    if network == "alexnet":
-        c.network = ConfigDict(_ALEXNET | NETWORKS.get(approach, {}))
+    if network != "mlp":
+        choose_network(c, network)
     c.experiment = "arrays"
     c.data.sets = ("arrays",)
     c.tasks.kind, c.tasks.count, c.tasks.shuffle = "given", count, False
     return c
+
+
+def choose_network(config: ConfigDict, name: object) -> None:
+    """Put a network of NETWORKS in place of another in `config`; the same one stays as it is."""
+    if name != config.network.name and isinstance(name, str) and name in NETWORKS:
+        more = ADDITIONS.get(config.approach.name, {})
+        config.network = ConfigDict(dict(name=name) | NETWORKS[name] | more)
+
+
+def choose(config: ConfigDict, changes: dict[str, Any]) -> None:
+    """Give `config` the fields that exist only since `changes`, {path: value}, ask for them.
+
+    Those of the network that "network.name" names, in place of those of another, and the arguments
+    of the optimizer. Another optimizer takes none of the arguments of the one before.
+    """
+    choose_network(config, changes.get("network.name"))
+    name = changes.get("optimizer.name", config.optimizer.name)
+    part = "optimizer."
+    mine = {k.removeprefix(part): v for k, v in changes.items() if k.startswith(part)}
+    kept = config.optimizer.to_dict() if name == config.optimizer.name else {}
+    config.optimizer = ConfigDict(kept | mine | dict(name=name))
 
 
 # The limits are those of 32-bit numbers, in which the compiled program counts and computes, and
@@ -275,6 +373,10 @@ RULES: dict[str, tuple[str, Callable]] = {
         "() or a tuple of three whole numbers from 1 to 65535: height, width, channels",
         lambda v: len(v) in (0, 3) and all(type(n) is int and 1 <= n < 2**16 for n in v),
     ),
+    "data.augment": (
+        "a tuple of 'crop' and 'flip', or ()",
+        lambda v: set(v) <= {"crop", "flip"} and len(set(v)) == len(v),
+    ),
     "data.examples": _whole(0, 2**31 - 1, " (0: all)"),
     "tasks.kind": ("'permuted' or 'split'", lambda v: v in ("permuted", "split", "given")),
     "tasks.count": _whole(1, 10000),
@@ -289,6 +391,16 @@ RULES: dict[str, tuple[str, Callable]] = {
         "a number from 0 up to, not including, 1, or a tuple of them",
         lambda v: all(_number(p) and 0 <= p < 1 for p in (v if isinstance(v, tuple) else (v,))),
     ),
+    "network.kernel": _whole(1, 1000),
+    "network.norm": (
+        "'batch', 'layer', 'group' or 'none'",
+        lambda v: v in ("batch", "layer", "group", "none"),
+    ),
+    "network.patch": _whole(1, 1000),
+    "network.width": _whole(1, 10**6),
+    "network.depth": _whole(1, 1000),
+    "network.heads": _whole(1, 1000),
+    "network.mlp": _whole(1, 100),
     "network.expand": ("a number above 0, at most 100", lambda v: 0 < v <= 100),
     "network.modules": _modules,
     "network.active": _modules,
@@ -302,6 +414,11 @@ RULES: dict[str, tuple[str, Callable]] = {
     "approach.e_max": _positive,
     "approach.cosh_max": ("a number above 0 and at most 80", lambda v: 0 < v <= 80),
     "approach.gate_init": ("'normal' or 'uniform'", lambda v: v in ("normal", "uniform")),
+    "schedule": (
+        "'plateau', 'cosine' or 'constant'",
+        lambda v: v in ("plateau", "cosine", "constant"),
+    ),
+    "optimizer.name": ("the name of an optimizer of optax", lambda v: v and len(v) <= 100),
     "lr": _positive,
     "lr_factor": ("a number above 1, at most 3e38", lambda v: 1 < v <= 3e38),
     "lr_patience": _count,
@@ -317,13 +434,16 @@ RULES: dict[str, tuple[str, Callable]] = {
 KINDS: dict[type, tuple[str, Callable]] = {
     bool: ("True or False", lambda v: isinstance(v, bool)),
     int: ("a whole number", lambda v: type(v) is int),
-    float: ("a number with a point, as in 1.0", lambda v: isinstance(v, float)),
+    float: ("a number", _number),
     str: ("a text", lambda v: isinstance(v, str)),
     tuple: ("a tuple", lambda v: isinstance(v, tuple)),
 }
 
 # Fields that do not say what is learned: a run may be resumed with others.
 FREE = ("data.root", "at_once", "on_nan", "checkpoint.epochs", "checkpoint.minutes")
+
+# Fields that runs of the first edition lack; they were made as with the usual values.
+LATER = ("optimizer.name", "schedule", "data.augment")
 
 
 def check(config: ConfigDict) -> None:
@@ -339,13 +459,13 @@ def check(config: ConfigDict) -> None:
     if name not in APPROACHES:
         raise unknown("approach", name, APPROACHES)
     needs = [f"approach.{k}" for k in APPROACHES[name]]
-    needs += [f"network.{k}" for k in NETWORKS.get(name, {})]
+    needs += [f"network.{k}" for k in ADDITIONS.get(name, {})]
     if absent := [path for path in needs if path not in mine]:
         raise InputError(
             f"config.approach.name = {name!r}: the configuration is that of another approach, "
             f"without {absent[0]}; choose it by --config configs/baseline.py:{name},EXPERIMENT"
         )
-    usual = fields(make("digits", name))
+    usual = usual_fields(name, mine.get("network.name"))
     for path in usual:
         if path not in mine and path != "network.dropout_in":  # which only MLPs have
             raise InputError(
@@ -366,10 +486,22 @@ def check(config: ConfigDict) -> None:
         )
 
 
+def usual_fields(approach: str, network: object) -> dict[str, Any]:
+    """The fields of a configuration with that approach and network, and their usual values."""
+    c = make("digits", approach)
+    choose_network(c, network)
+    flat = fields(c)
+    if network in NETWORKS:
+        return flat
+    return {path: v for path, v in flat.items() if not path.startswith("network.")} | {
+        "network.name": c.network.name
+    }
+
+
 def completed(config: ConfigDict) -> ConfigDict:
-    """With the usual values of those fields of FREE that runs of earlier versions lack."""
+    """With the usual values of the fields of FREE and LATER that runs of earlier versions lack."""
     usual, content = fields(make("digits", "sgd")), config.to_dict()
-    for path in FREE:
+    for path in FREE + LATER:
         part, _, field = path.rpartition(".")
         inner = content.setdefault(part, {}) if part else content
         if isinstance(inner, dict):
@@ -379,7 +511,7 @@ def completed(config: ConfigDict) -> ConfigDict:
 
 def check_field(path: str, value: Any, usual: dict[str, Any]) -> None:
     """Raise InputError if the field `path` is none, or cannot have the value; `usual` is of all."""
-    if path not in usual and not path.startswith(("network.", "approach.")):
+    if path not in usual and not path.startswith(("network.", "approach.", "optimizer.")):
         raise unknown("field of the configuration", path, usual)
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"config.{path} = {value}: expected a finite number")
@@ -408,13 +540,14 @@ def _plain(v: Any) -> bool:
 def traced(config: ConfigDict) -> dict[str, float]:
     """The numbers that the compiled program takes as arguments, by path: no change recompiles it.
 
-    The floats of config.approach and of the learning-rate schedule.
+    The numbers of config.approach but those of SHAPING, and those of the learning-rate schedule.
     """
     schedule = ("lr", "lr_factor", "lr_min")
     return {
-        path: v
+        path: float(v)
         for path, v in fields(config).items()
-        if path in schedule or (path.startswith("approach.") and isinstance(v, float))
+        if path in schedule
+        or (path.startswith("approach.") and _number(v) and path not in SHAPING)
     }
 
 

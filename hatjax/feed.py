@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from ml_collections import ConfigDict
 
 from hatjax import limits
+from hatjax.errors import InputError
 from hatjax.tasks import by_row
 from hatjax.types import Array, Batch, Data, Split, Task, Turn
 
@@ -29,7 +31,7 @@ def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
         size = config[field]
         kept = capacity(tasks, split, size) * image * tasks[0].train.x.itemsize
         limits.fits(
-            kept + 4 * size * (image + sum(config.network.widths)),
+            kept + 4 * size * (image + sum(config.network.get("widths", ()))),
             f"config.{field} = {size}: the {split} images of a task, in batches of that size,",
             "choose a smaller one",
         )
@@ -38,6 +40,46 @@ def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
 def count(tasks: Sequence[Task], t: int, split: str, union: bool = False) -> int:
     """The number of examples of task t's `split`; with `union` of the tasks 0..t."""
     return sum(len(getattr(task, split).y) for task in tasks[0 if union else t : t + 1])
+
+
+def check_augment(config: ConfigDict, tasks: Sequence[Task]) -> None:
+    """Raise InputError if config.data.augment asks for what these examples do not allow."""
+    height, width = tasks[0].train.x.shape[1:3]
+    permuted = any(task.pixels is not None for task in tasks)
+    if config.data.augment and (permuted or height == width == 1):
+        raise InputError(
+            f"config.data.augment = {config.data.augment}: "
+            f"{'their pixels are permuted' if permuted else 'feature vectors have no sides'}, so "
+            "they cannot be cropped or flipped: leave it at ()"
+        )
+
+
+MARGIN = 4  # pixels around an image that is cropped at random, for 32 pixels a side
+
+
+def augmented(config: ConfigDict, batch: Batch, key: Array) -> Batch:
+    """The batch with config.data.augment done to its images "b h w c".
+
+    "crop": an eighth of a side is added all around, with the mean colour, and a window of the old
+    size is cut out at random. "flip": mirrored left to right with probability 1/2.
+    """
+    x = batch.x
+    _, height, width, channels = x.shape
+    rows, columns, sides = jax.random.split(key, 3)
+    if "crop" in config.data.augment:
+        dy, dx = max(1, height * MARGIN // 32), max(1, width * MARGIN // 32)
+        wide = jnp.pad(x, ((0, 0), (dy, dy), (dx, dx), (0, 0)))
+        top = jax.random.randint(rows, (len(x),), 0, 2 * dy + 1)
+        left = jax.random.randint(columns, (len(x),), 0, 2 * dx + 1)
+
+        def window(image: Array, i: Array, j: Array) -> Array:
+            return lax.dynamic_slice(image, (i, j, 0), (height, width, channels))
+
+        x = jax.vmap(window)(wide, top, left)
+    if "flip" in config.data.augment:
+        mirrored = jax.random.bernoulli(sides, 0.5, (len(x), 1, 1, 1))
+        x = jnp.where(mirrored, x[:, :, ::-1], x)
+    return batch._replace(x=x)
 
 
 def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:

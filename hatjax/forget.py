@@ -22,7 +22,7 @@ from hatjax import config as configs
 from hatjax.errors import InputError, oneline
 from hatjax.models import Model
 from hatjax.networks import rows
-from hatjax.transforms import free
+from hatjax.protection import free
 from hatjax.types import Array, Tree
 
 
@@ -48,7 +48,7 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
     own = rows.take(fresh, row) | {"trunk": trunk}
     return model._replace(
         params=rows.put(model.params, own, row),
-        memory=model.memory | {"past": past},
+        memory=model.approach.with_past(model.memory, past),
         learned=tuple(u in others for u in range(len(model.names))),
     )
 
@@ -65,7 +65,7 @@ def used(model: Model, tasks: Sequence[int]) -> Tree:
         each = (free({k: 1.0 * a for k, a in u.items()}, names, p.shape) == 0 for u in units)
         return jnp.broadcast_to(functools.reduce(jnp.logical_or, each, jnp.array(False)), p.shape)
 
-    return jax.tree.map(any_of, model.params["trunk"], model.network.axes)
+    return jax.tree.map(any_of, model.params["trunk"], model.network.axes["trunk"])
 
 
 def released(model: Model, task: int) -> dict[str, int]:

@@ -3,10 +3,10 @@
 import contextlib
 from collections.abc import Sequence
 
-from hatjax import metrics, progress, replicas, results, tensorboard, workdir
+from hatjax import metrics, progress, replicas, results, tensorboard, train, workdir
 from hatjax.course import Course
 from hatjax.group import Group
-from hatjax.types import Network, Tree
+from hatjax.types import Approach, Tree
 
 
 class Log(contextlib.ExitStack):
@@ -41,19 +41,20 @@ class Log(contextlib.ExitStack):
         if rows:
             self.report.epoch(list(rows.values()))
 
-    def task(self, network: Network, course: Course, learned: Tree, epochs: int, seconds: float):
+    def task(self, approach: Approach, course: Course, learned: Tree, epochs: int, seconds: float):
         """After a task: what is `learned`, params and memory "R ..." on the host."""
         t, going = course.at.tasks - 1, course.going()
         acc = course.acc[:, t, : t + 1]
         for r in self.boards.keys() & set(going):
             (params, memory), tasks = self.group.one(r, learned), self.group.tasks[r]
-            past, s_max = memory.get("past", {}), self.group.settings[r].approach.get("s_max")
-            gates = network.gates(params, tasks[t].row, s_max) if past else {}
+            hyper = train.hyperparameters(self.group.settings[r])
+            past = approach.past(memory)
+            gates = approach.gates(params, memory, tasks[t].row, hyper)
             with workdir.writing(self.group.places[r]):
                 self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
         self.report.task(t, epochs, seconds, acc[going])
         if t + 1 < self.group.total:
-            past = learned[1].get("past", {})
+            past = approach.past(learned[1])
             scarce = [metrics.scarce(past, r) for r in going]
             self.report.scarce(t + 1, [layers for layers in scarce if layers])
 

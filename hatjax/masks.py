@@ -1,14 +1,14 @@
 """What HAT's gates say of a trained model: the units of each task, the weights that tasks share."""
 
+from collections.abc import Mapping, Sequence
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hatjax import train
+from hatjax import protection, train
 from hatjax.errors import InputError
 from hatjax.models import Model
-from hatjax.transforms import held
-from hatjax.types import Array
+from hatjax.types import Array, Tree
 
 # A gate up to this is closed: even thousands of such units together change an output by less than
 # float32 rounds it. Most closed gates are exactly 0; these belong to embeddings of nearly 0.
@@ -27,8 +27,8 @@ def masks(model: Model, task: int) -> dict[str, Array]:
         )
     if not 0 <= task < len(model.names):
         raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
-    s_max = train.hyperparameters(model.config)["s_max"]
-    return model.network.gates(model.params, model.rows[task], s_max)
+    hyper = train.hyperparameters(model.config)
+    return model.approach.gates(model.params, model.memory, model.rows[task], hyper)
 
 
 def live(model: Model, task: int) -> dict[str, Array]:
@@ -45,19 +45,17 @@ def live(model: Model, task: int) -> dict[str, Array]:
     return jax.tree.map(lambda a: a > DEAD, gates)
 
 
-def overlap(model: Model) -> np.ndarray:
+def overlap(
+    of: Model | Sequence[Mapping[str, Array]], axes: Tree = None, net: Tree = None
+) -> np.ndarray:
     """The share of task i's weights that task j uses too, [i, j] in "T T" (the paper's Fig. 6).
 
-    A task uses a weight as far as it uses both its units, min(a_i, a_j). A task that uses nothing
-    shares nothing. Raises as `masks`.
+    overlap(model) of a trained model, or overlap(a, axes, net) of the gates `a` of each task,
+    {gate: "units"}, on any network. A task uses a weight as far as it uses the units on all its
+    axes, min(a_i, a_j). A task that uses nothing shares nothing. Raises as `masks`.
     """
-    gates = [masks(model, t) for t in range(len(model.names))]
-
-    @jax.jit
-    def shared(a: dict[str, Array], b: dict[str, Array]) -> Array:
-        both = jax.tree.map(jnp.minimum, a, b)
-        return held(both, model.params["trunk"], model.network.axes)[1]
-
-    used = np.array([[shared(a, b) for b in gates] for a in gates])
-    own = np.diag(used)[:, None]
-    return np.divide(used, own, out=np.zeros_like(used), where=own > 0)
+    if not isinstance(of, Model):
+        return np.asarray(protection.overlap(of, axes, net))
+    gates = [masks(of, t) for t in range(len(of.names))]
+    found = protection.overlap(gates, of.network.axes["trunk"], of.params["trunk"])
+    return np.asarray(found)

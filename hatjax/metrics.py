@@ -6,12 +6,11 @@ purpose (hatjax.forget); means are over the other tasks.
 
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from hatjax.transforms import held
-from hatjax.types import Network, Tree
+from hatjax import protection
+from hatjax.types import Approach, Network, Tree
 
 
 def average_accuracy(acc: np.ndarray) -> float:
@@ -104,25 +103,21 @@ SCARCE = 0.05  # a task that finds a smaller share of a layer's units free can h
 def scarce(past: dict[str, np.ndarray], replica: int) -> dict[str, float]:
     """The layers with hardly a free unit left, and the share that is: mean of 1 - a^{<=t}.
 
-    `past` is memory["past"] of replicas, {layer: "R units"}, empty without gates.
+    `past` is the cumulative gates of replicas, {gate: "R units"}, empty without gates.
     """
     left = {layer: float(1 - np.mean(a[replica])) for layer, a in past.items()}
     return {layer: share for layer, share in left.items() if share < SCARCE}
 
 
-def capacity(network: Network, params: Tree, memory: Tree) -> dict[str, dict[str, float]]:
-    """The share of each gated layer that the tasks so far use; empty without gates.
+def capacity(
+    approach: Approach, network: Network, params: Tree, memory: Tree
+) -> dict[str, dict[str, float]]:
+    """The share of units and weights that the tasks so far use, by gate and over "all".
 
-    "units": mean of a^{<=t}. "weights": mean over the layer's kernel of min(a^{<=t}_i, a^{<=t}_j),
-    what eq. 2 withholds from later tasks. "all" is the whole trunk.
+    protection.used of the cumulative gates, as numbers of Python; empty without gates.
     """
-    past = memory.get("past", {})
+    past = approach.past(memory)
     if not past:
         return {}
-    shares, total = held(past, params["trunk"], network.axes)
-    used = {
-        layer: {"units": float(a.mean()), "weights": float(shares[layer]["kernel"])}
-        for layer, a in past.items()
-    }
-    units = float(jnp.concatenate(list(past.values())).mean())
-    return used | {"all": {"units": units, "weights": float(total)}}
+    used = protection.used(past, network.axes["trunk"], params["trunk"])
+    return {gate: {k: float(v) for k, v in shares.items()} for gate, shares in used.items()}

@@ -146,8 +146,10 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     c = configs.make(base, approach, study.same)
     c.update(SCALES[study.scale].get(base, {}))
     own = ConfigDict({k: v for k, v in study.experiments[experiment].items() if k not in BESIDES})
+    changes = configs.fields(own)
+    configs.choose(c, changes)
     known = configs.fields(c)
-    for path in configs.fields(own):
+    for path in changes:
         if path in OF_THE_STUDY:
             raise InputError(
                 f"config.experiments.{experiment}.{path}: a study sets it itself; see "

@@ -5,11 +5,23 @@ training ends once it falls below `least`, and the parameters of the smallest lo
 optax.contrib.reduce_on_plateau neither ends nor restores.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.types import Array, Plateau, Schedule, Tree
+from hatjax.types import Array, Schedule, Tree
+
+
+class Plateau(NamedTuple):
+    """Where the schedule stands, and the best parameters so far."""
+
+    lr: Array  # float32[]
+    best: Array  # float32[], the smallest validation loss
+    patience: Array  # int32[], epochs left without a better loss before lr falls
+    params: Tree  # those of the best loss
+    done: Array  # bool[]
 
 
 def make(config: ConfigDict) -> Schedule:
@@ -22,7 +34,7 @@ def make(config: ConfigDict) -> Schedule:
         factor, least = step.hyper["lr_factor"], step.hyper["lr_min"]
         return update(state, loss, params, factor, config.lr_patience, least), params, memory
 
-    def best(state, memory, step):
+    def best(state, params, memory, step):
         return state.params, memory
 
     def hasten(state):

@@ -1,7 +1,4 @@
-"""The matrix products of a function, which are nearly all of a network's arithmetic.
-
-Convolutions are among them (networks/layers.py).
-"""
+"""The matrix products and convolutions of a function, nearly all of a network's arithmetic."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,13 +7,18 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn
 
+KINDS = ("dot_general", "conv_general_dilated")
+
 
 def products(function: Callable, *args) -> list[JaxprEqn]:
-    """The matrix products of function(*args), as the equations of its jaxpr that are one."""
+    """The products of function(*args), as the equations of its jaxpr that are one of KINDS.
+
+    Our own convolutions are matrix products (networks/layers.py).
+    """
 
     def walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
         for eqn in jaxpr.eqns:
-            if eqn.primitive.name == "dot_general":
+            if eqn.primitive.name in KINDS:
                 yield eqn
             for inner in eqn.params.values():  # of jit, custom_jvp and the like
                 if hasattr(inner, "eqns"):
@@ -26,7 +28,11 @@ def products(function: Callable, *args) -> list[JaxprEqn]:
 
 
 def multiply_adds(eqn: JaxprEqn) -> int:
-    """How many multiplications, each with an addition, a matrix product takes."""
+    """How many multiplications, each with an addition, a product takes."""
+    if eqn.primitive.name == "conv_general_dilated":
+        kernel, out = shape(eqn.invars[1]), shape(eqn.outvars[0])
+        outputs = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+        return math.prod(out) * math.prod(kernel) // outputs
     ((contracted, _), _) = eqn.params["dimension_numbers"]
     left, out = shape(eqn.invars[0]), shape(eqn.outvars[0])
     return math.prod(out) * math.prod(left[i] for i in contracted)

@@ -4,6 +4,7 @@ Replicas are the same approach on the same network, with seeds and numbers of th
 have in common has no such axis: how many tasks are learned, and the images of a seed.
 """
 
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -191,7 +192,7 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
 
     used = [scratch(approach.loss, config.eval_batch)]
     if approach.trained:
-        used.append(scratch(jax.grad(approach.loss, has_aux=True), config.batch))
+        used.append(scratch(functools.partial(train.gradient, approach), config.batch))
     examples = [len(task.train.y) + len(task.valid.y) + len(task.test.y) for task in tasks]
     images = (sum if approach.union else max)(examples) * math.prod(image)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((6 * [params], memory)))

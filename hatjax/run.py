@@ -25,7 +25,6 @@ from hatjax import (
     tasks,
     tensorboard,
     train,
-    transforms,
     workdir,
 )
 from hatjax import config as configs
@@ -34,6 +33,7 @@ from hatjax.course import Course
 from hatjax.errors import Diverged, Interrupted
 from hatjax.group import Group
 from hatjax.log import Log
+from hatjax.products import multiply_adds, products
 from hatjax.types import Approach, Network, Task
 
 
@@ -45,15 +45,19 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     configs.check(config)
     sequence = sequence or tasks.make(config)
     feed.fits(config, sequence)
+    feed.check_augment(config, sequence)
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
     networks.fits(network, times=3)  # parameters, gradients and the best parameters
+    if network.units and config.network.name not in networks.OURS:  # the tests probe ours
+        networks.probe(network, image)
     return sequence, network
 
 
 def describe(config: ConfigDict) -> str:
     """What a run would do: configuration, tasks and parameter counts."""
     sequence, network = prepare(config)
+    approach = approaches.make(config, network)
     lines = [
         configs.to_json(config),
         f"{len(sequence)} tasks of {sequence[0].train.x.shape[1:]} images",
@@ -66,7 +70,21 @@ def describe(config: ConfigDict) -> str:
     counts = networks.count(network)
     lines += ["", f"{sum(counts.values()):,} parameters"]
     lines += [f"  {part:6} {n:12,}" for part, n in counts.items()]
+    if network.axes:  # networks with another structure have loops, whose rounds are not known
+        lines += ["", f"{flops(config, approach, sequence):,} FLOPs an image, forward"]
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
+
+
+def flops(config: ConfigDict, approach: Approach, sequence: list[Task]) -> int:
+    """The floating-point operations of the products that classify one image."""
+    params, memory = jax.eval_shape(approach.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((1, *sequence[0].train.x.shape[1:]), np.float32)
+    hyper = train.hyperparameters(config)
+
+    def predict(params, memory, x):
+        return approach.predict(params, memory, x, 0, hyper)
+
+    return 2 * sum(map(multiply_adds, products(predict, params, memory, x)))
 
 
 def run(
@@ -130,7 +148,7 @@ def run_all(
                 approach,
             )
             with chunks.advice(config, approach, sequence, len(own)), stopping.training():
-                course = together(group, chunk, network, approach, quiet, board, stopping)
+                course = together(group, chunk, approach, quiet, board, stopping)
             accs |= dict(zip(chunk.places, course.acc, strict=True))
             lost += course.lost.values()
     if lost:
@@ -158,7 +176,6 @@ def open_all(
 def together(
     group: Group,
     chunk: chunks.Chunk,
-    network: Network,
     approach: Approach,
     quiet: bool,
     board: bool,
@@ -191,7 +208,7 @@ def together(
             courses.save(group, course, course.going())
             publish(group, course)
             learned = group.placement.fetch(course.tree)
-            log.task(network, course, learned, epochs, time.monotonic() - began)
+            log.task(approach, course, learned, epochs, time.monotonic() - began)
             if t + 1 < group.total:
                 halt(stopping, course)
     done = [group.places[r] for r in course.going()] if replicas.writes() else []
@@ -226,7 +243,7 @@ def learn(
         scores, rows = fetch(scores), {}
         failed = [r for r in sorted(going) if scores["failed"][r]]
         for r in sorted(going.difference(failed)):
-            rows[r] = row(group, r, course.at, {k: v[r] for k, v in scores.items()})
+            rows[r] = row(group, approach, r, course.at, {k: v[r] for k, v in scores.items()})
         if failed:
             failure.handle(group, approach, course, log, failed, scores)
         log.epoch(rows)
@@ -286,15 +303,16 @@ def halt(stopping: stop.Stopping, course: Course, unsaved: Group | None = None) 
         raise Interrupted(f"stopped after {course.at}")
 
 
-def row(group: Group, r: int, at: checkpoints.Position, scores: dict) -> dict:
+def row(
+    group: Group, approach: Approach, r: int, at: checkpoints.Position, scores: dict
+) -> dict:
     """The line of metrics.jsonl of run r for the epoch after `at`; `scores` as program.epoch."""
     config, (batches, n) = group.settings[r], group.batches(r, at.tasks)
     losses = scores["losses"][:batches]
     line = {"task": at.tasks, "epoch": at.epoch, "train_loss": float(losses.mean())}
-    if "s_max" in config.approach:
-        place = train.progress(config, np.array([0, batches - 1]), batches, n)
-        first, last = transforms.anneal(place, config.approach.s_max)
-        line |= {"s_first": float(first), "s_last": float(last)}
+    place = train.progress(config, np.array([0, batches - 1]), batches, n)
+    for name, ends in approach.annealed(place, train.hyperparameters(config)).items():
+        line |= {f"{name}_first": float(ends[0]), f"{name}_last": float(ends[1])}
     aside = ("losses", "failed", "done")
     return line | {k: float(v) for k, v in scores.items() if k not in aside}
 
@@ -302,5 +320,5 @@ def row(group: Group, r: int, at: checkpoints.Position, scores: dict) -> dict:
 def recall(where: Path) -> str:
     """The summary of a finished run, from its workdir."""
     model, acc = models.load(where), results.read_accuracy(where)
-    capacity = metrics.capacity(model.network, model.params, model.memory)
+    capacity = metrics.capacity(model.approach, model.network, model.params, model.memory)
     return progress.summary(acc, capacity, where)

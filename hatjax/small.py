@@ -15,7 +15,7 @@ from hatjax import masks, networks
 from hatjax.errors import InputError
 from hatjax.models import Model
 from hatjax.networks import rows
-from hatjax.transforms import on_axis
+from hatjax.protection import on_axis
 from hatjax.types import Network, Tree
 
 
@@ -42,6 +42,9 @@ def cut(model: Model, task: int) -> Small:
     task that the model does not have or has not learned, and a model or network that cannot be cut.
     """
     found, alive = masks.masks(model, task), masks.live(model, task)
+    name = model.config.network.name
+    if model.params["norms"] or model.params["stats"]:
+        raise InputError(f"network {name!r} cannot be cut: it has norms, which see all units")
     layers = list(model.network.units)  # in order: trees of JAX are sorted by name
     gates = {layer: np.array(found[layer]) for layer in layers}
     alive = {layer: np.array(alive[layer]) for layer in layers}
@@ -56,7 +59,7 @@ def cut(model: Model, task: int) -> Small:
     # The last axis of a parameter is that of its own units, those before it are what it reads. The
     # head reads the last gated layer.
     heads = {"kernel": (None, layers[-1], None), "bias": (None, None)}
-    axes = {"trunk": model.network.axes, "head": heads}
+    axes = {"trunk": model.network.axes["trunk"], "head": heads}
     units = kept(gates, alive, params, axes)
 
     def smaller(p: np.ndarray, names: tuple[str | None, ...]) -> np.ndarray:
@@ -65,17 +68,21 @@ def cut(model: Model, task: int) -> Small:
                 places = np.arange(p.shape[axis]).reshape(-1, len(gates[layer]))
                 p = p.take(places[:, units[layer]].ravel(), axis)
                 if axis < p.ndim - 1:
-                    p = p * np.asarray(on_axis(gates[layer][units[layer]], axis, p.shape))
+                    p = p * np.asarray(on_axis(gates[layer][units[layer]], layer, axis, p.shape))
         return p
 
-    params = jax.tree.map(smaller, params, axes) | {"gates": {}}
+    params = jax.tree.map(smaller, params, axes) | {"norms": {}, "stats": {}, "gates": {}}
     config = ungated(model.config, tuple(map(len, units.values())))
-    network = networks.make(config, model.image, (classes,))
+    other = InputError(
+        f"network {name!r} does not take the units of its gated layers from "
+        "config.network.widths, so there is no smaller one of its kind"
+    )
+    try:
+        network = networks.make(config, model.image, (classes,))
+    except InputError as error:
+        raise other from error
     if shapes(params) != shapes(jax.eval_shape(network.init, jax.random.key(0))):
-        raise InputError(
-            f"network {config.network.name!r} does not take the units of its gated layers from "
-            "config.network.widths, so there is no smaller one of its kind"
-        )
+        raise other
     pixels = None if model.pixels is None else model.pixels[task]
     own = model.names[task], network, params, units, model.image
     return Small(config, *own, model.mean[task], model.std[task], pixels)

@@ -19,6 +19,7 @@ from hatjax import feed
 from hatjax.types import Approach, Array, Batch, Data, Out, State, Step, Tree, Turn
 
 Hyper = dict[str, Array]
+AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout has the key itself
 
 
 class Program(NamedTuple):
@@ -32,8 +33,8 @@ class Program(NamedTuple):
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
-    """The numbers that the compiled program takes as arguments, by their last name."""
-    return {path.split(".")[-1]: jnp.float32(v) for path, v in configs.traced(config).items()}
+    """The numbers that the compiled program takes as arguments, by path ("approach.c")."""
+    return {path: jnp.float32(v) for path, v in configs.traced(config).items()}
 
 
 def compile(config: ConfigDict, approach: Approach) -> Program:
@@ -56,8 +57,8 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
         step = evaluation_step(turn, hyper)._replace(key=start)
         params, memory = approach.begin_task(params, memory, step)
         schedule, memory = approach.schedule.start(params, memory, step)
-        optimizer = approach.transform.init(approach.take(params, memory, step))
-        return State(params, memory, optimizer, schedule, key)
+        own = approach.take(params, memory, step)
+        return State(params, memory, moments(approach, own, memory, step), schedule, key)
 
     def epoch(before: State, train: Data, valid: Data, turn: Turn, hyper: Hyper):
         key, shuffling, dropping, choosing = jax.random.split(before.key, 4)
@@ -83,7 +84,10 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
         schedule, params, memory = approach.schedule.update(
             state.schedule, loss, state.params, state.memory, step
         )
-        after = State(params, memory, state.optimizer, schedule, key)
+        anew = approach.restarts(state.memory, memory, step)
+        own = approach.take(params, memory, step)
+        optimizer = choose(anew, moments(approach, own, memory, step), state.optimizer)
+        after = State(params, memory, optimizer, schedule, key)
         if config.on_nan == "stop":  # nor of anything: the state is that before it
             after = choose(failed, before, after)
         return after, metrics | {"failed": failed, "done": after.schedule.done}
@@ -91,7 +95,7 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
     def end(state: State, train: Data, turn: Turn, hyper: Hyper) -> tuple[Tree, Tree]:
         # With the key: the published code's Fisher information is taken with dropout.
         step = evaluation_step(turn, hyper)._replace(key=state.key)
-        params, memory = approach.schedule.best(state.schedule, state.memory, step)
+        params, memory = approach.schedule.best(state.schedule, state.params, state.memory, step)
         return approach.end_task(params, memory, train, step)
 
     def scores(params: Tree, memory: Tree, data: Data, turn: Turn, hyper: Hyper):
@@ -104,12 +108,31 @@ def train_step(
     approach: Approach, own: Tree, memory: Tree, optimizer: optax.OptState, batch: Batch, step: Step
 ) -> tuple[Tree, optax.OptState, Array, Out]:
     """One gradient step on a batch: new parameters and optimizer state, the loss, the output."""
-    gradient = jax.value_and_grad(approach.loss, has_aux=True)
-    (loss, out), grads = gradient(own, memory, batch, step)
-    updates, optimizer = approach.transform.update(
-        grads, optimizer, own, memory=memory, step=step
-    )
-    return optax.apply_updates(own, updates), optimizer, loss, out
+    (loss, out), grads = gradient(approach, own, memory, batch, step)
+    moving = trainable(own)
+    updates, optimizer = approach.optimizer(memory, step).update(grads, optimizer, moving)
+    return own | optax.apply_updates(moving, updates) | {"stats": out.stats}, optimizer, loss, out
+
+
+def moments(approach: Approach, own: Tree, memory: Tree, step: Step) -> optax.OptState:
+    """The optimizer's state before its first step."""
+    return approach.optimizer(memory, step).init(trainable(own))
+
+
+def trainable(own: Tree) -> Tree:
+    """What an optimizer moves: all but running statistics."""
+    return {part: p for part, p in own.items() if part != "stats"}
+
+
+def gradient(
+    approach: Approach, own: Tree, memory: Tree, batch: Batch, step: Step
+) -> tuple[tuple[Array, Out], Tree]:
+    """The loss on a batch with what the network gave, and its gradient in what is trainable."""
+
+    def loss(moving: Tree) -> tuple[Array, Out]:
+        return approach.loss(own | moving, memory, batch, step)
+
+    return jax.value_and_grad(loss, has_aux=True)(trainable(own))
 
 
 def run_steps(
@@ -132,8 +155,8 @@ def run_steps(
 
     def body(i, carry):
         own, optimizer, losses, right = carry
-        batch = feed.batch(data, order, i, config.batch)
         step = training_step(config, state, data, i, turn, key, hyper)
+        batch = training_batch(config, data, order, i, step)
         own, optimizer, loss, out = train_step(
             approach, own, state.memory, optimizer, batch, step
         )
@@ -155,10 +178,18 @@ def training_step(
         task=turn.task,
         seen=turn.seen,
         progress=progress(config, i, feed.trips(data, config.batch), data.n),
-        lr=state.schedule.lr,
+        lr=state.schedule.lr * size(config, i, data.n),
         key=jax.random.fold_in(key, i),
         hyper=hyper,
     )
+
+
+def training_batch(config: ConfigDict, data: Data, order: Array, i: Array, step: Step) -> Batch:
+    """Batch i in `order`, augmented."""
+    batch = feed.batch(data, order, i, config.batch)
+    if not config.data.augment or step.key is None:
+        return batch
+    return feed.augmented(config, batch, jax.random.fold_in(step.key, AUGMENTING))
 
 
 def gradient_sizes(
@@ -179,14 +210,26 @@ def gradient_sizes(
     state, *_ = run_steps(config, approach, state, data, order, turn, dropping, hyper, until=i)
     step = training_step(config, state, data, i, turn, dropping, hyper)
     own = approach.take(state.params, state.memory, step)
-    batch = feed.batch(data, order, i, config.batch)
-    grads, _ = jax.grad(approach.loss, has_aux=True)(own, state.memory, batch, step)
+    batch = training_batch(config, data, order, i, step)
+    _, grads = gradient(approach, own, state.memory, batch, step)
     return jax.tree.map(lambda g: jnp.nan_to_num(jnp.max(jnp.abs(g)), nan=jnp.inf), grads)
 
 
 def choose(condition: Array, then: Tree, otherwise: Tree) -> Tree:
     """One of two trees of the same shapes; `condition` is a bool[]."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
+
+
+def size(config: ConfigDict, i: Array, n: Array) -> Array:
+    """The size of batch i of n examples as a share of a full one, 1 but for the last.
+
+    The rate of a step is multiplied by it, so that every example counts the same: otherwise a last
+    batch of two examples would be a whole step, just before the epoch is evaluated. The published
+    code takes whole steps.
+    """
+    if config.fidelity == "code":
+        return jnp.float32(1)
+    return jnp.minimum(config.batch, n - i * config.batch) / jnp.minimum(config.batch, n)
 
 
 def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:

@@ -76,7 +76,7 @@ class Step(NamedTuple):
     progress: Array  # float32[], how far the epoch is, 0..1: sets s (eq. 3)
     lr: Array  # float32[]
     key: Array | None  # for dropout; None: no dropout
-    hyper: dict[str, Array]  # float32[] each: config.traced
+    hyper: dict[str, Array]  # float32[] each, by path, as "approach.c": config.traced
 
 
 class Out(NamedTuple):
@@ -84,25 +84,33 @@ class Out(NamedTuple):
 
     logits: Array  # "b C", -inf beyond the classes of the task
     features: Array  # "b d", the input of the head
-    gates: dict[str, Array]  # layer -> "units"; empty without gates
+    gates: dict[str, Array]  # gate -> "units"; empty without gates
+    stats: Tree  # the running statistics after it, as in the parameters
 
 
 class Network(NamedTuple):
     """A network as pure functions; only hatjax.networks knows Flax.
 
-    Parameters are {"trunk": ..., "gates": {layer: "T units"}, "head": {"kernel": "T d C",
-    "bias": "T C"}}. Every function takes them whole or as one task's rows (networks.rows.take).
+    Parameters are
+        trunk   what tasks share
+        norms   what the trunk has for each task, the scale and bias of its norms, "T ..."
+        stats   its running statistics, "T ...": they change with every step, but have no gradient
+        gates   {gate: "T units"}
+        head    {"kernel": "T d C", "bias": "T C"}
+    Every function takes them whole or as one task's rows (networks.rows.take).
     """
 
     init: Callable[[Array], Tree]  # key -> params
-    apply: Callable[..., Out]  # (params, x, task, s=None, key=None, ...) -> Out
-    gates: Callable[..., dict[str, Array]]  # (params, task, s) -> {layer: "units"}
-    axes: Tree  # like params["trunk"]: a tuple a parameter, the gate on each of its axes, or None
-    units: dict[str, int]  # layer -> gated units; empty without gates
+    # (params, x, task, s=None, key=None, weight=None, ...) -> Out. With a key as in training: with
+    # dropout, and norms over the batch, of which the examples of `weight` 0 are no part.
+    apply: Callable[..., Out]
+    gates: Callable[..., dict[str, Array]]  # (params, task, s) -> {gate: "units"}
+    axes: Tree  # hatjax.axes of {"trunk", "norms", "head"}; {} where tasks share nothing so
+    units: dict[str, int]  # gate -> its units; empty without gates
     classes: tuple[int, ...]  # of every task, by row
     unused: int = 0  # numbers of the trunk that only pad it
-    # (params, x, task) -> Out. Of a sum over examples, its gradient in the trunk is the sum of the
-    # examples' squared gradients; None: not at hand.
+    # As apply, but differentiating a sum over examples gives, for the trunk, the sum of the squared
+    # gradients of the single examples. None: the network cannot.
     squares: Callable[..., Out] | None = None
 
 
@@ -115,7 +123,8 @@ class Schedule(NamedTuple):
     start: Callable[..., tuple[Tree, Tree]]  # (params, memory, step) -> state, memory
     # (state, validation loss, params, memory, step) -> state, params, memory
     update: Callable[..., tuple[Tree, Tree, Tree]]
-    best: Callable[..., tuple[Tree, Tree]]  # (state, memory, step) -> params, memory of the best
+    # (state, params, memory, step) -> params, memory with which the task ends
+    best: Callable[..., tuple[Tree, Tree]]
     hasten: Callable[[Tree], Tree]  # state -> state whose rate falls with the next failed epoch
 
 
@@ -123,7 +132,8 @@ class Approach(NamedTuple):
     """A way to learn a sequence of tasks, as pure functions.
 
     `memory` is all that is remembered between tasks, one pytree of arrays; an empty past is zeros.
-    `loss` and `transform` see `own`, what `take` gives: the parameters that the task works on.
+    `loss` and `optimizer` see `own`, what `take` gives: the parameters that the task works on,
+    `optimizer` without "stats", which are not trained.
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]  # key -> params, memory
@@ -131,24 +141,24 @@ class Approach(NamedTuple):
     take: Callable[..., Tree]  # (params, memory, step) -> own
     put: Callable[..., Tree]  # (params, own, memory, step) -> params, the inverse
     loss: Callable[..., tuple[Array, Out]]  # (own, memory, batch, step) -> loss, out
-    transform: optax.GradientTransformationExtraArgs  # update(..., memory=memory, step=step)
+    # (memory, step) -> the optimizer of that step: its state is carried on from step to step
+    optimizer: Callable[[Tree, Step], optax.GradientTransformation]
     schedule: Schedule
     end_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, data, step) -> params, memory
     predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
     report: Callable[..., dict[str, Array]] = lambda params, memory, step: {}  # for metrics.jsonl
+    # (progress, hyper) -> what changes within an epoch, for metrics.jsonl: its first and last value
+    annealed: Callable[..., dict[str, Array]] = lambda progress, hyper: {}
+    # (params, memory, task, hyper) -> the gates of a task at evaluation, {gate: "units"}
+    gates: Callable[..., dict[str, Array]] = lambda params, memory, task, hyper: {}
+    past: Callable[[Tree], dict[str, Array]] = lambda memory: {}  # the cumulative gates
+    # (memory, past) -> the memory with other cumulative gates
+    with_past: Callable[..., Tree] = lambda memory, past: memory
+    # (memory before, after an epoch, step) -> whether the optimizer's state starts anew
+    restarts: Callable[..., Array] = lambda before, after, step: False
     union: bool = False  # a task's data are those of all the tasks so far
     trained: bool = True  # False: there is nothing to train
     correct: Callable[..., Array] | None = None  # (out, batch) -> how many are right; None: argmax
-
-
-class Plateau(NamedTuple):
-    """The learning-rate schedule of the paper and the best parameters so far (hatjax.plateau)."""
-
-    lr: Array  # float32[]
-    best: Array  # float32[], the smallest validation loss
-    patience: Array  # int32[], epochs left without a better loss before lr falls
-    params: Tree  # those of the best loss
-    done: Array  # bool[]
 
 
 class State(NamedTuple):

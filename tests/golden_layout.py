@@ -71,7 +71,8 @@ def to_tree(arrays: dict[str, np.ndarray], meta: dict, rows: np.ndarray) -> dict
         c = meta["widths"]["fc2"]
         shapes = dict(scale=(tasks, tasks), kernel=(tasks, tasks, c, c), bias=(tasks, c))
         trunk["V_head"] = {kind: np.zeros(s, np.float32) for kind, s in shapes.items()}
-    return {"trunk": trunk, "gates": gates, "head": _heads(arrays, meta["classes"])}
+    head = _heads(arrays, meta["classes"])
+    return {"trunk": trunk, "norms": {}, "stats": {}, "gates": gates, "head": head}
 
 
 def adapter(value: np.ndarray, kind: str, tasks: int, layer: str, rows: np.ndarray) -> np.ndarray:

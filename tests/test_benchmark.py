@@ -93,13 +93,15 @@ def test_a_part_is_left_out(part):
         built = steps.build(SMALL, name)
         params, memory = built.approach.init(jax.random.key(0))
         params["gates"] = jax.tree.map(lambda e: jnp.full_like(e, -3.99), params["gates"])
-        memory = jax.tree.map(jnp.ones_like if part != "sparsity" else jnp.zeros_like, memory)
-        hyper = train.hyperparameters(built.config) | {"e_max": jnp.float32(4)}
+        full = jnp.zeros_like if part == "sparsity" else jnp.ones_like
+        past = jax.tree.map(full, built.approach.past(memory))
+        memory = built.approach.with_past(memory, past)
+        hyper = train.hyperparameters(built.config) | {"approach.e_max": jnp.float32(4)}
         step = Step(jnp.int32(1), jnp.int32(1), jnp.float32(1e-4), jnp.float32(1.0), None, hyper)
         own = built.approach.take(params, memory, step)
         x = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))
         batch = Batch(x, jnp.arange(4), jnp.ones(4, int), jnp.ones(4))
-        state = built.approach.transform.init(own)
+        state = train.moments(built.approach, own, memory, step)
         new, _, loss, out = train.train_step(built.approach, own, memory, state, batch, step)
         return own, new, loss, out
 

@@ -103,7 +103,7 @@ def test_an_empty_past_is_plain_sgd(name):
         hyper, key = train.hyperparameters(c), jax.random.key(1)
         step = train.Step(*Turn(1, 0), jnp.float32(0), jnp.float32(0.1), key, hyper)
         own = approach.take(params, memory, step)
-        optimizer = approach.transform.init(own)
+        optimizer = train.moments(approach, own, memory, step)
         own, _, loss, _ = train.train_step(approach, own, memory, optimizer, batch, step)
         head = rows.take(approach.put(params, own, memory, step), 1)["head"]
         results.append((loss, own["trunk"], head))
@@ -120,7 +120,7 @@ def test_nothing_large_is_baked_into_the_program(name):
     def step(params, memory, batch, task, key):
         s = train.Step(task, task, jnp.float32(0), jnp.float32(0.1), key, hyper)
         own = approach.take(params, memory, s)
-        optimizer = approach.transform.init(own)
+        optimizer = train.moments(approach, own, memory, s)
         return train.train_step(approach, own, memory, optimizer, batch, s)
 
     params, memory = approach.init(jax.random.key(0))

@@ -11,7 +11,7 @@ import pytest
 
 from hatjax import approaches, config, export, masks, models, networks, run, savings, workdir
 from hatjax.errors import InputError
-from hatjax.networks.layers import Dense, gate
+from hatjax.networks.layers import gate
 from tests import trained
 
 
@@ -143,11 +143,16 @@ class Own(nn.Module):
     def units(self):
         return {"fc1": self.widths[0], "fc2": self.widths[1]}
 
+    rules = {
+        "fc1/kernel": (None, "fc1"), "fc1/bias": ("fc1",),
+        "fc2/kernel": ("fc1", "fc2"), "fc2/bias": ("fc2",),
+    }  # fmt: skip
+
     @nn.compact
     def __call__(self, x, gates):
-        h = jax.nn.relu(Dense(self.widths[0], gate="fc1", name="fc1")(x.reshape(len(x), -1)))
-        h = gate(h, gates if self.gated else {}, "fc1")
-        h = jax.nn.relu(Dense(self.widths[1], "fc2", "fc1", name="fc2")(h))
+        h = jax.nn.relu(nn.Dense(self.widths[0], name="fc1")(x.reshape(len(x), -1)))
+        h = gate(h, gates, "fc1") if self.gated else h
+        h = jax.nn.relu(nn.Dense(self.widths[1], name="fc2")(h))
         return gate(h, gates, "fc2")
 
 

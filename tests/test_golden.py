@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hatjax import approaches, config, feed, networks, plateau, tasks, train
+from hatjax.protection import free
 from hatjax.tasks import holdout
-from hatjax.transforms import free
 from hatjax.types import Split, State, Task
 from tests.golden_layout import kernel_rows, to_torch, to_tree
 
@@ -120,7 +120,8 @@ def test_case(name):
         step = train.evaluation_step(turn, hyper)._replace(key=key)
         params, memory = approach.begin_task(params, memory, step)
         schedule, memory = approach.schedule.start(params, memory, step)
-        optimizer = approach.transform.init(approach.take(params, memory, step))
+        own = approach.take(params, memory, step)
+        optimizer = train.moments(approach, own, memory, step)
         state = State(params, memory, optimizer, schedule, key)
         if case.approach == "pathnet":
             check_start(case, t, params)
@@ -179,7 +180,7 @@ def next_rival(case: Case, t: int, e: int, approach, state, evaluate, data, turn
     if e + 1 < case.meta["epochs"]:
         return state
     assert int(schedule.winner) == case.z[f"state/{t}/winner"] and schedule.done
-    best, memory = approach.schedule.best(schedule, memory, step)
+    best, memory = approach.schedule.best(schedule, params, memory, step)
     np.testing.assert_array_equal(memory["paths"][t], case.z[f"state/{t}/bestPath"][t])
     jax.tree.map(np.testing.assert_array_equal, best, params)
     return state._replace(memory=memory)
@@ -188,14 +189,14 @@ def next_rival(case: Case, t: int, e: int, approach, state, evaluate, data, turn
 def check_state(case: Case, t: int, params, memory, hyper) -> None:
     """What the approach remembers after task t."""
     if case.approach == "hat":
-        gates = case.network.gates(params, t, hyper["s_max"])
+        gates = case.network.gates(params, t, hyper["approach.s_max"])
         for layer in case.meta["gates"]:
             case.close(f"state/{t}/mask/{layer}", gates[layer])
             case.close(f"state/{t}/mask_pre/{layer}", memory["past"][layer])
         back = jax.tree.map(
             lambda p, names: jnp.broadcast_to(free(memory["past"], names, p.shape), p.shape),
             params["trunk"],
-            case.network.axes,
+            case.network.axes["trunk"],
         )
         for name, got in case.to_torch({"trunk": back}).items():
             case.close(f"state/{t}/mask_back/{name}", got)

@@ -8,7 +8,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "limits", "reading", "sums", "types", "keys", "products", "config", "plans", "data",
-    "tasks", "feed", "networks", "transforms", "plateau", "approaches", "train", "replicas",
+    "tasks", "feed", "protection", "hat", "networks", "optimizers", "plateau", "schedules",
+    "approaches", "train", "replicas",
     "metrics", "compilation", "workdir", "trees", "results", "models", "masks", "checkpoints",
     "chunks", "group", "course", "stop", "tensorboard", "progress", "log", "failure", "run",
     "arrays", "cli", "small", "savings", "export", "forget", "benchmark", "main", "report", "study",

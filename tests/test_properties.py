@@ -154,7 +154,7 @@ def test_a_head_that_is_never_trained_stays_untouched(name):
 def test_lfl_does_not_depend_on_the_size_of_the_batch():
     for fidelity in ("paper", "code"):
         c, tasks, network, lfl = setup("lfl", fidelity)
-        _, memory = lfl.end_task(found(network, 0), {}, None, None)
+        _, memory = lfl.end_task(found(network, 0), {}, None, at(c, 0))
         batch = feed.batch(feeds(c, tasks, lfl)[1], None, 0, 8)
         twice = Batch(*(jnp.concatenate([v, v]) for v in batch))
         losses = [lfl.loss(found(network, 1), memory, b, at(c, 1))[0] for b in (batch, twice)]
@@ -176,7 +176,7 @@ def test_sgd_frozen_keeps_the_trunk_of_the_first_task():
     params, batch = found(network, 0), feed.batch(feeds(c, tasks, approach)[1], None, 0, 8)
     for t in (0, 1):
         own = rows.take(params, ROWS[t])
-        start = approach.transform.init(own)
+        start = train.moments(approach, own, {}, at(c, t, KEY))
         new, *_ = train.train_step(approach, own, {}, start, batch, at(c, t, KEY))
         same = jax.tree.map(jnp.array_equal, new["trunk"], params["trunk"])
         assert all(jax.tree.leaves(same)) == (t == 1)
@@ -258,9 +258,8 @@ def test_old_columns_run_without_dropout_and_are_frozen():
     ]
     assert not np.array_equal(outs[0][:, :6], outs[1][:, :6])
     np.testing.assert_array_equal(outs[0][:, 6:], outs[1][:, 6:])
-    new, *_ = train.train_step(
-        approach, own, memory, approach.transform.init(own), batch, at(c, 2, KEY)
-    )
+    start = train.moments(approach, own, memory, at(c, 2, KEY))
+    new, *_ = train.train_step(approach, own, memory, start, batch, at(c, 2, KEY))
     after = approach.put(params, new, memory, at(c, 2))
     for before, later in zip(*map(jax.tree.leaves, (params["trunk"], after["trunk"])), strict=True):
         np.testing.assert_array_equal(before[:2], later[:2])
@@ -286,11 +285,12 @@ def test_an_empty_past_is_sgd_on_the_network_of_the_first_task(name):
     else:
         trunk = {k: own["trunk"][k] for k in layers}
         head = own["head"] | {"kernel": own["head"]["kernel"][:, :6]}  # the rest reads nothing
-    theirs = {"trunk": trunk, "gates": {}, "head": head}
+    theirs = {"trunk": trunk, "norms": {}, "stats": {}, "gates": {}, "head": head}
     pairs = [(approach, own, memory, step), (sgd, theirs, {}, at(plain, 0, None))]
     news, losses = [], []
     for method, mine, past, when in pairs:
-        out = train.train_step(method, mine, past, method.transform.init(mine), batch, when)
+        start = train.moments(method, mine, past, when)
+        out = train.train_step(method, mine, past, start, batch, when)
         news.append(out[0])
         losses.append(out[2])
     np.testing.assert_allclose(*losses, rtol=1e-6)
@@ -360,7 +360,7 @@ def test_the_tournament_in_plain_python():
             assert bool(state.done) == done and int(state.winner) == winner
             assert float(after_epoch["trunk"]["fc1"]["bias"][0, 0]) == (kept if ended else count)
             np.testing.assert_array_equal(state.rivals[winner], path[winner])
-        chosen, last = approach.schedule.best(state, now, step)
+        chosen, last = approach.schedule.best(state, marked, now, step)
         assert float(chosen["trunk"]["fc1"]["bias"][0, 0]) == kept
         np.testing.assert_array_equal(last["paths"][ROWS[0]], state.rivals[winner])
         assert trial != 3 or count < 36

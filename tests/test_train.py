@@ -69,7 +69,8 @@ def test_epoch_is_the_loop_written_plainly():
     np.testing.assert_array_equal(np.sort(order[:n]), np.arange(n))
     turn = feed.turn(tasks, t)
     schedule = plateau.start(c.lr, c.lr_patience, params)
-    optimizer = method.transform.init(rows.take(params, t))
+    at = train.evaluation_step(turn, hyper)
+    optimizer = train.moments(method, rows.take(params, t), memory, at)
     state = State(params, memory, optimizer, schedule, key)
     after, losses, _ = train.run_steps(c, method, state, data, order, turn, key, hyper)
 
@@ -82,7 +83,8 @@ def test_epoch_is_the_loop_written_plainly():
             jnp.full(len(index), t),
             jnp.ones(len(index)),
         )
-        step = train.Step(t, t, jnp.float32(b / (len(batches) - 1)), jnp.float32(c.lr), None, hyper)
+        lr = jnp.float32(c.lr * len(index) / 8)  # every example counts the same
+        step = train.Step(t, t, jnp.float32(b / (len(batches) - 1)), lr, None, hyper)
         own = rows.take(params, t)
         own, _, loss, _ = train.train_step(method, own, memory, optimizer, batch, step)
         params = rows.put(params, own, t)

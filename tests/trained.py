@@ -32,6 +32,7 @@ def make(folder: Path) -> dict[str, Path]:
     alexnet = config.make("cifar", "hat")
     alexnet.data.sets, alexnet.data.root, alexnet.tasks.count = ("mine",), str(folder), 3
     alexnet.network.widths, alexnet.epochs, alexnet.batch = (6, 7, 8, 16, 14), 3, 8
+    alexnet.approach.c = 0.05
     for name, c in {"mlp": mlp, "alexnet": alexnet}.items():
         run.run(c, folder / name)
     return {"mlp": folder / "mlp", "alexnet": folder / "alexnet"}

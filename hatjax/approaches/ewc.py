@@ -35,7 +35,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
         held = pull(params["trunk"], memory["old"], memory["fisher"])
-        return entropy + scale * step.hyper["lamb"] * held, out
+        return entropy + scale * step.hyper["approach.lamb"] * held, out
 
     def end_task(params, memory, data, step):
         def entropy(trunk, batch, key):

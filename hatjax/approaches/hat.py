@@ -1,8 +1,6 @@
-"""Hard Attention to the Task (Serra, Suris, Miron and Karatzoglou, ICML 2018).
+"""Hard Attention to the Task (Serra, Suris, Miron and Karatzoglou, ICML 2018) in our runner.
 
-Every unit's output is multiplied by a gate a = sigmoid(s e), e learned for each task. Weights
-between units that earlier tasks use get no gradient, and a regulariser keeps the use of free units
-low.
+The method is hatjax/hat.py; here it meets the network, the numbers and the schedule of a run.
 """
 
 import jax
@@ -10,71 +8,85 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from hatjax import transforms
+from hatjax import hat, optimizers, protection
 from hatjax.approaches import sgd
-from hatjax.types import Approach, Array, Network
+from hatjax.types import Approach, Array, Network, Step, Tree
 
 
-def sparsity(gates: dict[str, Array], past: dict[str, Array], fidelity: str = "paper") -> Array:
-    """R = sum a^t (1 - a^{<t}) / sum (1 - a^{<t}) over the units of all layers (eq. 5).
-
-    The share of the free units that the task takes. 0 when no unit is free; the published code
-    divides 0 by 0 there.
-    """
-    free = {layer: 1 - a for layer, a in past.items()}
-    used = sum(jnp.sum(gates[layer] * free[layer]) for layer in free)
-    total = sum(jnp.sum(f) for f in free.values())
-    if fidelity == "code":
-        return used / total
-    return used / jnp.where(total > 0, total, 1)
+def parts(own: Tree) -> Tree:
+    """Parameters, or their gradients or updates, as hat.optimizer takes them."""
+    return {"net": {k: own[k] for k in ("trunk", "norms", "head")}, "gates": own["gates"]}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """HAT on a gated network. memory["past"] is the cumulative gates a^{<=t}, {layer: "units"}."""
+    """HAT on a gated network. memory["past"] is the cumulative gates a^{<=t}, {gate: "units"}."""
+    rate = optimizers.make(config)
+    # The published code divides 0 by 0 where no unit is free.
+    full = jnp.nan if config.fidelity == "code" else 0.0
 
     def init(key):
-        past = {layer: jnp.zeros(units) for layer, units in network.units.items()}
-        return network.init(key), {"past": past}
+        params = network.init(key)
+        return params, {"past": hat.no_past(params["gates"])}
 
     def begin_task(params, memory, step):
         # Keep the other tasks' embeddings in range too; this task's are kept after each step.
         def keep(e: Array) -> Array:  # "T units"
-            bound = step.hyper["e_max"]
+            bound = step.hyper["approach.e_max"]
             mine = (jnp.arange(len(e)) == step.task)[:, None]
             return jnp.where(mine, e, jnp.clip(e, -bound, bound))
 
         return params | {"gates": jax.tree.map(keep, params["gates"])}, memory
 
     def loss(params, memory, batch, step):
-        s = transforms.anneal(step.progress, step.hyper["s_max"])
-        out = network.apply(params, batch.x, step.task, s, step.key)
-        r = sparsity(out.gates, memory["past"], config.fidelity)
-        return sgd.cross_entropy(out.logits, batch) + step.hyper["c"] * r, out  # eq. 4
+        s = hat.anneal(step.progress, step.hyper["approach.s_max"])
+        out = network.apply(params, batch.x, step.task, s, step.key, batch.weight)
+        r = hat.sparsity(out.gates, memory["past"], full)
+        return sgd.cross_entropy(out.logits, batch) + step.hyper["approach.c"] * r, out  # eq. 4
+
+    def optimizer(memory, step: Step):
+        tx = hat.optimizer(
+            rate(step.lr),
+            network.axes,
+            **{k: step.hyper[f"approach.{k}"] for k in ("s_max", "clip", "e_max", "cosh_max")},
+        )
+        now = dict(
+            past=memory["past"],
+            s=hat.anneal(step.progress, step.hyper["approach.s_max"]),
+            task=step.task,
+        )
+
+        def update(grads, state, own):
+            updates, state = tx.update(parts(grads), state, parts(own), **now)
+            return updates["net"] | {"gates": updates["gates"]}, state
+
+        return optax.GradientTransformation(lambda own: tx.init(parts(own)), update)
+
+    def gates(params, memory, task, hyper):
+        return network.gates(params, task, hyper["approach.s_max"])
 
     def end_task(params, memory, data, step):
-        gates = network.gates(params, step.task, step.hyper["s_max"])
-        return params, {"past": jax.tree.map(jnp.maximum, memory["past"], gates)}
+        a = gates(params, memory, step.task, step.hyper)
+        return params, {"past": hat.accumulate(memory["past"], a)}
 
     def predict(params, memory, x, task, hyper):
-        return network.apply(params, x, task, hyper["s_max"]).logits
+        return network.apply(params, x, task, hyper["approach.s_max"]).logits
 
     def report(params, memory, step):
-        gates = network.gates(params, step.task, step.hyper["s_max"])
-        used = jax.tree.map(lambda a, past: jnp.maximum(a, past).mean(), gates, memory["past"])
-        kept = transforms.held(gates, params["trunk"], network.axes)[1]
-        return {"kept": kept} | {f"used_{layer}": share for layer, share in used.items()}
+        a = gates(params, memory, step.task, step.hyper)
+        after = hat.accumulate(memory["past"], a)
+        kept = protection.held(a, network.axes["trunk"], params["trunk"])
+        return {"kept": kept} | {f"used_{name}": jnp.mean(p) for name, p in after.items()}
 
-    transform = optax.chain(
-        transforms.clip(transforms.protect(network.axes), transforms.compensate()),
-        transforms.descend(),
-        transforms.keep_embeddings(),
-    )
     return sgd.make(config, network)._replace(
         init=init,
         begin_task=begin_task,
         loss=loss,
-        transform=transform,
+        optimizer=optimizer,
         end_task=end_task,
         predict=predict,
         report=report,
+        annealed=lambda progress, hyper: {"s": hat.anneal(progress, hyper["approach.s_max"])},
+        gates=gates,
+        past=lambda memory: memory["past"],
+        with_past=lambda memory, past: {"past": past},
     )

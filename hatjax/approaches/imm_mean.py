@@ -34,7 +34,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         entropy, out = base.loss(params, memory, batch, step)
         mine, old = shared(params, config.fidelity), rows.take(memory["old"], step.task)
         distance = pull(mine, old, jax.tree.map(lambda _: 1.0, mine))
-        return entropy + (step.seen > 0) * step.hyper["lamb"] * distance, out
+        return entropy + (step.seen > 0) * step.hyper["approach.lamb"] * distance, out
 
     def end_task(params, memory, data, step):
         t, mine = step.seen, shared(params, config.fidelity)

@@ -8,30 +8,37 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
-from hatjax.types import Approach, Network
+from hatjax.networks import rows
+from hatjax.types import Approach, Array, Network, Tree
+
+
+def body(params: Tree, task: Array) -> Tree:
+    """What makes the features of a task: the trunk with the task's norms."""
+    return rows.take({k: params[k] for k in ("trunk", "norms", "stats")}, task)
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD with lambda/2 |h - h*|^2 of the features, without dropout. memory["old"]: the old trunk.
+    """SGD with lambda/2 |h - h*|^2 of the features, without dropout.
 
-    The mean over the examples; the published code sums them, so that lambda depends on the batch.
+    memory["old"]: the trunk as the last task left it, with the norms of that task. The mean over
+    the examples; the published code sums them, so that lambda depends on the batch.
     """
     base = sgd.make(config, network)
 
     def init(key):
         params, _ = base.init(key)
-        return params, {"old": jax.tree.map(jnp.zeros_like, params["trunk"])}
+        return params, {"old": jax.tree.map(jnp.zeros_like, body(params, 0))}
 
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
         h = network.apply(params, batch.x, step.task).features  # "b d"
-        old = network.apply(params | {"trunk": memory["old"]}, batch.x, step.task).features
+        old = network.apply(params | memory["old"], batch.x, step.task).features
         far = sgd.mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
         if config.fidelity == "code":
             far = far * jnp.sum(batch.weight)
-        return entropy + (step.seen > 0) * step.hyper["lamb"] * far, out
+        return entropy + (step.seen > 0) * step.hyper["approach.lamb"] * far, out
 
     def end_task(params, memory, data, step):
-        return params, {"old": params["trunk"]}
+        return params, {"old": body(params, step.task)}
 
     return base._replace(init=init, loss=loss, end_task=end_task)

@@ -41,21 +41,26 @@ def make(config: ConfigDict, network: Network) -> Approach:
             "turn": jnp.zeros(len(tasks), jnp.int32),
         }
 
-    def outputs(params, x, key) -> Array:
-        """The logits of all heads, "T b C"; the trunk does not depend on the task and runs once."""
-        return jax.vmap(lambda u: network.apply(params, x, u, key=key).logits)(tasks)
+    def outputs(params, batch, key) -> Array:
+        """The logits of all heads, "T b C". Without norms of its own for each task, the trunk does
+        not depend on the task, and runs once."""
+
+        def one(task):
+            return network.apply(params, batch.x, task, key=key, weight=batch.weight).logits
+
+        return jax.vmap(one)(tasks)
 
     def loss(params, memory, batch, step):
-        out = network.apply(params, batch.x, step.task, key=step.key)
+        out = network.apply(params, batch.x, step.task, key=step.key, weight=batch.weight)
         terms = distillation(
-            outputs(params, batch.x, step.key),
-            outputs(memory["old"], batch.x, None),
-            step.hyper["temperature"],
+            outputs(params, batch, step.key),
+            outputs(memory["old"], batch, None),
+            step.hyper["approach.temperature"],
         )  # "T b"
         older = (memory["turn"] > 0) & (memory["turn"] <= step.seen)
         per_example = jnp.sum(jnp.where(older[:, None], terms, 0), axis=0)
         distilled = sgd.mean(per_example, batch)
-        return sgd.cross_entropy(out.logits, batch) + step.hyper["lamb"] * distilled, out
+        return sgd.cross_entropy(out.logits, batch) + step.hyper["approach.lamb"] * distilled, out
 
     def end_task(params, memory, data, step):
         return params, {"old": params, "turn": memory["turn"].at[step.task].set(step.seen + 1)}

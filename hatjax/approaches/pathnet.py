@@ -6,11 +6,10 @@ evolution (approaches.tournament); then its modules are frozen, and later tasks 
 
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
-from hatjax import transforms
 from hatjax.approaches import sgd, tournament
+from hatjax.errors import InputError
 from hatjax.networks import rows
 from hatjax.types import Approach, Array, Network, Step, Tree
 
@@ -23,24 +22,17 @@ def on_path(trunk: Tree, path: Array) -> Tree:
     }
 
 
-def freeze() -> transforms.Transform:
-    """g' = 0 for the modules of earlier tasks' paths."""
-
-    def update(updates: Tree, params, memory, step: Step) -> Tree:
-        path = memory["paths"][step.task]  # "L N"
-        held = jnp.take_along_axis(memory["held"], path, axis=1)  # "L N"
-
-        def keep(g: Array, h: Array) -> Array:
-            return g * (1 - jnp.expand_dims(h, range(1, g.ndim)))
-
-        trunk = updates["trunk"]
-        trunk = {
-            layer: jax.tree.map(lambda g, h=h: keep(g, h), trunk[layer])
-            for layer, h in zip(sorted(trunk), held, strict=True)
-        }
-        return updates | {"trunk": trunk}
-
-    return transforms.stateless(update)
+def free(own: Tree, memory: Tree, step: Step) -> Tree:
+    """Everything but the modules of earlier tasks' paths."""
+    path = memory["paths"][step.task]  # "L N"
+    held = jnp.take_along_axis(memory["held"], path, axis=1)  # "L N"
+    trunk = {
+        layer: jax.tree.map(
+            lambda p, h=h: 1 - jnp.expand_dims(h, range(1, p.ndim)), own["trunk"][layer]
+        )
+        for layer, h in zip(sorted(own["trunk"]), held, strict=True)
+    }
+    return sgd.everything(own, memory, step) | {"trunk": trunk}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
@@ -49,7 +41,12 @@ def make(config: ConfigDict, network: Network) -> Approach:
     memory: "paths" "T L N", the modules of each task in each layer (while it learns, those of the
     path whose turn it is), and "held" "L M", 1 for the modules that earlier tasks use.
     """
-    base = sgd.make(config, network)
+    base = sgd.make(config, network, free)
+    if config.schedule != "plateau":
+        raise InputError(
+            f"config.schedule = {config.schedule!r}: PathNet's tournament has learning rates of "
+            "its own, which fall as under plateau: leave it at plateau"
+        )
     tasks, modules, active = len(network.classes), config.network.modules, config.network.active
 
     def init(key):
@@ -102,8 +99,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         begin_task=begin_task,
         take=take,
         put=put,
-        transform=optax.chain(transforms.clip(freeze()), transforms.descend()),
         schedule=tournament.make(config),
+        restarts=lambda before, after, step: jnp.any(before["paths"] != after["paths"]),
         end_task=end_task,
         predict=predict,
     )

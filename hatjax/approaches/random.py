@@ -36,7 +36,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     def loss(params, memory, batch, step):
         logits = predict(params, memory, batch.x, step.task, step.hyper)
-        return jnp.float32(0), Out(logits, logits, {})
+        return jnp.float32(0), Out(logits, logits, {}, {})
 
     def end_task(params, memory, data, step):
         learned = (jnp.arange(tasks) == step.task) | (config.fidelity == "code")
@@ -45,12 +45,12 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     return sgd.make(config, network)._replace(
         init=lambda key: (
-            {"trunk": {}, "gates": {}, "head": {}},
+            {"trunk": {}, "norms": {}, "stats": {}, "gates": {}, "head": {}},
             {"frequencies": jnp.zeros((tasks, most))},
         ),
         loss=loss,
         end_task=end_task,
-        transform=optax.with_extra_args_support(optax.identity()),
+        optimizer=lambda memory, step: optax.identity(),
         predict=predict,
         correct=expected,
         trained=False,

@@ -1,12 +1,16 @@
-"""Plain SGD, task after task: the baseline that forgets, and the base of the other approaches."""
+"""Plain training, task after task: the baseline that forgets, and the base of the other approaches.
+"""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from hatjax import plateau, transforms
+from hatjax import optimizers, protection, schedules
 from hatjax.networks import rows
-from hatjax.types import Approach, Array, Batch, Network
+from hatjax.types import Approach, Array, Batch, Network, Step, Tree
 
 # For an approach whose loss reads the heads of all tasks.
 WHOLE = dict(
@@ -25,12 +29,32 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
     return mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.y), batch)
 
 
-def make(config: ConfigDict, network: Network) -> Approach:
-    """The cross-entropy of the task's own head, a clipped gradient, and no memory."""
+def everything(own: Tree, memory: Tree, step: Step) -> Tree:
+    """All parameters are free to move."""
+    return jax.tree.map(lambda p: 1.0, own)
+
+
+def make(
+    config: ConfigDict, network: Network, free: Callable[[Tree, Tree, Step], Tree] = everything
+) -> Approach:
+    """The cross-entropy of the task's own head, a clipped gradient for config.optimizer, no memory.
+
+    `free(own, memory, step)` says how far the parameters may move, 0..1 (protection.protect).
+    """
+    rate = optimizers.make(config)
 
     def loss(params, memory, batch, step):
-        out = network.apply(params, batch.x, step.task, key=step.key)
+        out = network.apply(params, batch.x, step.task, key=step.key, weight=batch.weight)
         return cross_entropy(out.logits, batch), out
+
+    def optimizer(memory, step):
+        protected = protection.protect(rate(step.lr), clip=step.hyper["approach.clip"])
+
+        def update(grads, state, own):
+            share = free(own, memory, step)
+            return protected.update(grads, state, own, free=lambda after: share)
+
+        return optax.GradientTransformation(protected.init, update)
 
     return Approach(
         init=lambda key: (network.init(key), {}),
@@ -38,8 +62,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         take=lambda params, memory, step: rows.take(params, step.task),
         put=lambda params, own, memory, step: rows.put(params, own, step.task),
         loss=loss,
-        transform=optax.chain(transforms.clip(), transforms.descend()),
-        schedule=plateau.make(config),
+        optimizer=optimizer,
+        schedule=schedules.make(config),
         end_task=lambda params, memory, data, step: (params, memory),
         predict=lambda params, memory, x, task, hyper: network.apply(params, x, task).logits,
     )

@@ -1,26 +1,20 @@
 """SGD-F: the trunk learns the first task only, then it is frozen and only heads are trained."""
 
 import jax
-import optax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax import transforms
 from hatjax.approaches import sgd
-from hatjax.types import Approach, Network, Tree
+from hatjax.types import Approach, Network, Step, Tree
 
 
-def freeze() -> transforms.Transform:
-    """g' = 0 for the trunk after the first task."""
-
-    def update(updates: Tree, params, memory, step) -> Tree:
-        trunk = jax.tree.map(lambda g: g * (step.seen == 0), updates["trunk"])
-        return updates | {"trunk": trunk}
-
-    return transforms.stateless(update)
+def free(own: Tree, memory: Tree, step: Step) -> Tree:
+    """After the first task, nothing of the trunk."""
+    first = jnp.asarray(step.seen == 0, float)
+    trunk = jax.tree.map(lambda p: first, own["trunk"])
+    return sgd.everything(own, memory, step) | {"trunk": trunk}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD, with the trunk as the first task left it."""
-    return sgd.make(config, network)._replace(
-        transform=optax.chain(transforms.clip(freeze()), transforms.descend())
-    )
+    """SGD, with the trunk as the first task left it. Norms and heads are each task's own."""
+    return sgd.make(config, network, free)

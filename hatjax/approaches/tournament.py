@@ -139,7 +139,7 @@ def make(config: ConfigDict) -> Schedule:
             generation=state.generation + 1,
         )
 
-    def best(state: Tournament, memory: Tree, step):
+    def best(state: Tournament, params: Tree, memory: Tree, step):
         return state.params, walk(state, state.winner, memory, step)
 
     def hasten(state: Tournament) -> Tournament:

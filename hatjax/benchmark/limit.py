@@ -35,7 +35,7 @@ def one_step(case: Case, built: Built) -> tuple[Callable, tuple]:
     def start():
         params, memory = approach.init(key)
         own = approach.take(params, memory, at)
-        return own, memory, approach.transform.init(own)
+        return own, memory, train.moments(approach, own, memory, at)
 
     state = jax.eval_shape(start)
     data = jax.eval_shape(lambda: feed.pad(tasks(case, c.batch), 0, "train", c.batch))
@@ -65,7 +65,7 @@ def time_products(eqns: list[JaxprEqn]) -> float:
     def body(_, carry):
         operands, _ = lax.optimization_barrier(carry)  # else they would be computed once
         results = [
-            lax.dot_general(a, b, eqn.params["dimension_numbers"])
+            eqn.primitive.bind(a, b, **eqn.params)
             for eqn, (a, b) in zip(eqns, operands, strict=True)
         ]
         return operands, results

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jax import lax
 from ml_collections import ConfigDict
 
-from hatjax import approaches, config, feed, keys, networks, replicas, train, transforms
+from hatjax import approaches, config, feed, keys, networks, protection, replicas, train
+from hatjax import hat as method
 from hatjax.approaches import sgd
-from hatjax.types import Approach, Data, Network, Split, State, Task, Turn
+from hatjax.types import Approach, Array, Data, Network, Split, State, Task, Tree, Turn
 
 IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3)}
 CLASSES = 10  # of every task
@@ -64,7 +66,7 @@ def without(part: str, hat: Approach, network: Network, ungated: Network) -> App
     """HAT with one of its PARTS left out. What remains is only good for being timed."""
 
     def no_sparsity(params, memory, batch, step):
-        s = transforms.anneal(step.progress, step.hyper["s_max"])
+        s = method.anneal(step.progress, step.hyper["approach.s_max"])
         out = network.apply(params, batch.x, step.task, s, step.key)
         return sgd.cross_entropy(out.logits, batch), out
 
@@ -72,16 +74,39 @@ def without(part: str, hat: Approach, network: Network, ungated: Network) -> App
         out = ungated.apply(params | {"gates": {}}, batch.x, step.task, key=step.key)
         return sgd.cross_entropy(out.logits, batch), out
 
-    masks = {"mask": transforms.protect(network.axes), "compensation": transforms.compensate()}
-    after = {"clamp": transforms.keep_embeddings()}
-    return hat._replace(
-        loss={"sparsity": no_sparsity, "gates": no_gates}.get(part, hat.loss),
-        transform=optax.chain(
-            transforms.clip(*[t for name, t in masks.items() if name != part]),
-            transforms.descend(),
-            *[t for name, t in after.items() if name != part],
-        ),
-    )
+    def optimizer(memory, step):
+        """hat.optimizer without the mask, the compensation or the clamp."""
+        s_max, clip, e_max, cosh_max = (
+            step.hyper[f"approach.{k}"] for k in ("s_max", "clip", "e_max", "cosh_max")
+        )
+        protected = protection.protect(optax.sgd(step.lr), clip)
+        s = method.anneal(step.progress, s_max)
+
+        def free(own: Tree, after: Array) -> Tree:
+            every = sgd.everything(own, memory, step)
+            if part == "mask":
+                return every
+            past, *_ = lax.optimization_barrier((memory["past"], s, after))
+            axes = network.axes["trunk"]
+            return every | {"trunk": protection.shares(past, step.task, axes, own["trunk"])}
+
+        def update(grads, state, own):
+            e = own["gates"]
+            if part != "compensation":
+                q = {k: method.compensate(grads["gates"][k], e[k], s, s_max, cosh_max) for k in e}
+                grads = grads | {"gates": q}
+            updates, state = protected.update(
+                grads, state, own, free=lambda after: free(own, after)
+            )
+            if part != "clamp":
+                updates["gates"] = {k: method.keep(updates["gates"][k], e[k], e_max) for k in e}
+            return updates, state
+
+        return optax.GradientTransformation(protected.init, update)
+
+    if part in ("sparsity", "gates"):
+        return hat._replace(loss=no_sparsity if part == "sparsity" else no_gates)
+    return hat._replace(optimizer=optimizer)
 
 
 def tasks(case: Case, n: int) -> list[Task]:
@@ -114,9 +139,10 @@ def prepare(case: Case, name: str, most: int) -> Training:
     key = jax.jit(jax.vmap(keys.key))(place.put(np.arange(count, dtype=np.uint32)))
     program = replicas.compile(c, approach, count)
     params, memory = program.init(key)
-    if "past" in memory:  # neither empty nor whole
+    if past := approach.past(memory):  # neither empty nor whole
         chance = jax.random.key(0)
-        memory = jax.tree.map(lambda a: jax.random.uniform(chance, a.shape), memory)
+        past = jax.tree.map(lambda a: jax.random.uniform(chance, a.shape), past)
+        memory = approach.with_past(memory, past)
     state = program.begin(params, memory, turn, key, hyper)
     order = jax.jit(jax.vmap(feed.shuffle, (0, None)))(key, data)
 

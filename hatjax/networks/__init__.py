@@ -1,56 +1,75 @@
 """Networks: Flax modules inside, pure functions outside. No other package imports Flax.
 
-To add one, write a function like mlp.make, or a module like trunk.Trunk (images and gates in,
-features out, the property `units`), and list it in TRUNKS.
+A network is a Flax module with two properties, that maps images and gates to features:
+
+    units           {gate: how many units it closes}
+    rules           {regular expression: the gates on a parameter's axes} (hatjax.axes)
+    __call__(x, gates) or (x, gates, train)     images "b h w c" -> features "b d"
+
+To add one, list what makes it in TRUNKS, or call `register`.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.tree_util import keystr
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from hatjax import limits
+from hatjax import config as configs
+from hatjax import hat, limits, protection
 from hatjax.errors import InputError, unknown
-from hatjax.networks import alexnet, columns, mlp, modules
-from hatjax.networks.gates import GRADIENT, INIT, Gates
+from hatjax.networks import alexnet, columns, convnet, mlp, modules, resnet, rows, vit
 from hatjax.networks.head import Head
-from hatjax.networks.layers import Gated, affine_squares
+from hatjax.networks.layers import affine_squares, real_examples
 from hatjax.networks.trunk import Trunk
+from hatjax.protection import PER_TASK
 from hatjax.types import Array, Network, Out, Tree
 
-# Kind of network -> a module that maps (images, gates) to features.
-TRUNKS: dict[str, Callable[[ConfigDict, tuple[int, ...]], nn.Module]] = {
+Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
+
+# config.network.name -> what makes the module of config.network for images "h w c".
+TRUNKS: dict[str, Make] = {
     "mlp": mlp.make,
     "alexnet": alexnet.make,
+    "convnet": convnet.make,
+    "resnet18": resnet.make,
+    "resnet34": resnet.make,
+    "vit": vit.make,
 }
+OURS = tuple(TRUNKS)
 # Approaches that need the stages of a network otherwise than one after the other.
 STRUCTURES = {"progressive": columns.make, "pathnet": modules.make}
+# The sigmoid of the gates: exact in float32, or as the published code has it.
+SIGMOID = {"paper": hat.sigmoid, "code": jax.nn.sigmoid}
 
 
-class Model(nn.Module):
-    """Gates, trunk and heads of a network for `tasks` tasks."""
+def register(name: str, make: Make, **fields: Any) -> None:
+    """Make a network of one's own known as config.network.name = `name`.
 
-    trunk: nn.Module
-    head: nn.Module
-    gates: nn.Module | None
-
-    def __call__(self, x: Array, task: Array, s: Array | None) -> Out:
-        a = {} if self.gates is None else self.gates(task, s)
-        z = self.trunk(x, a)
-        return Out(self.head(z, task), z, a)
+    make(config.network, image) gives a Flax module as described above for images "h w c"; `fields`
+    are its fields in config.network and their defaults. Register it before a run with it is begun,
+    and in each process that goes on with such a run or loads it. InputError for the name of one of
+    our networks.
+    """
+    if name in OURS:
+        raise InputError(f"there is a network {name!r} already: register yours by another name")
+    TRUNKS[name] = make
+    configs.NETWORKS[name] = dict(fields)
 
 
 def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
     """The network of `config` for images "h w c" and tasks of so many classes each.
 
     It is gated if the approach is (config.approach.gated), and structured as the approach needs it.
-    Raises InputError for a config.network.name that is unknown or cannot be structured so, and for
-    parameters that the machine's memory does not hold, before there are any; and TypeError, naming
-    it, for a trunk parameter that does not say which gates lie on its axes: it would be trained
-    unprotected.
+    Raises InputError for a config.network.name that is unknown or cannot be structured so, for a
+    network whose rules do not cover its parameters or whose closed units show (protection.probe),
+    and for parameters that the machine's memory does not hold, before there are any.
     """
     network = _make(config, image, classes)
     fits(network)
@@ -69,25 +88,57 @@ def fits(network: Network, times: int = 1) -> None:
 
 
 def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
-    if config.network.name not in TRUNKS:
-        raise unknown("network", config.network.name, TRUNKS)
-    trunk = TRUNKS[config.network.name](config.network, image)
+    name = config.network.name
+    if name not in TRUNKS:
+        known = unknown("network", name, TRUNKS)
+        raise InputError(f"{known} One of your own: hatjax.networks.register it first.")
+    trunk = TRUNKS[name](config.network, image)
     if config.approach.name in STRUCTURES:
         if not isinstance(trunk, Trunk):
             raise InputError(
                 f"approach {config.approach.name!r} builds its own network from stages "
-                f"(hatjax.networks.trunk), and network {config.network.name!r} has none: use "
+                f"(hatjax.networks.trunk), and network {name!r} has none: use "
                 "--config.network.name=mlp or alexnet"
             )
         return STRUCTURES[config.approach.name](config, trunk, image, classes)
-    return wrap(
-        trunk,
-        image,
-        classes,
-        gated=config.approach.get("gated", False),
-        gate_init=config.approach.get("gate_init", "normal"),
-        fidelity=config.fidelity,
-    )
+    try:
+        return wrap(
+            trunk,
+            image,
+            classes,
+            gated=config.approach.get("gated", False),
+            gate_init=config.approach.get("gate_init", "normal"),
+            fidelity=config.fidelity,
+        )
+    except ValueError as error:
+        raise InputError(f"network {name!r}: {error}") from error
+
+
+def probe(network: Network, image: tuple[int, ...]) -> None:
+    """Raise InputError if closed units of a gated network show in its outputs.
+
+    A later task would then change what earlier ones have learned; see hatjax.protection.probe.
+    """
+    rng = np.random.default_rng(0)
+
+    def drawn(p: jax.ShapeDtypeStruct) -> np.ndarray:  # what starts a network takes compiling
+        scale = np.sqrt(2 / max(1, p.size / p.shape[-1]))
+        return (scale * rng.standard_normal(p.shape)).astype(p.dtype)
+
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    params = {part: jax.tree.map(drawn, shapes[part]) for part in network.axes}
+    stats = jax.tree.map(lambda p: np.ones(p.shape, p.dtype), shapes["stats"])
+    x = rng.uniform(-1, 1, (2, *image)).astype(np.float32)
+
+    def outputs(net: Tree, a: dict[str, Array]) -> Array:
+        # A single row of embeddings, far enough out that gates are exactly 0 or 1.
+        e = {gate: jnp.where(open > 0, 200.0, -200.0)[None] for gate, open in a.items()}
+        return network.apply(net | {"stats": stats, "gates": e}, x, 0, jnp.float32(1)).features
+
+    try:
+        protection.probe(outputs, params, network.axes, network.units)
+    except ValueError as error:
+        raise InputError(f"the network cannot be protected: {error}") from error
 
 
 def wrap(
@@ -98,81 +149,132 @@ def wrap(
     gate_init: str = "normal",
     fidelity: str = "paper",
 ) -> Network:
-    """A Network around any trunk: a module with `units` that maps (x, gates) to features "b d"."""
+    """A Network for tasks of so many `classes` around any module with `units` and `rules`.
 
-    def gates(tasks: int) -> Gates:
-        return Gates(trunk.units, tasks, INIT[gate_init], GRADIENT[fidelity])
+    What the module's rules call PER_TASK, and its running statistics, it has once; the network has
+    them for every task. Raises ValueError as hatjax.axes and protection.check do.
+    """
+    tasks, units = len(classes), dict(getattr(trunk, "units", {}))
+    rules = getattr(trunk, "rules", None)
+    if rules is None or not units:
+        raise ValueError(
+            f"the module {type(trunk).__name__} has no "
+            f"{'units, {gate: how many it closes}' if not units else 'rules, as hatjax.axes takes'}"
+        )
+    open_gates = {name: jnp.ones(n) for name, n in units.items()}
+    takes_train = "train" in inspect.signature(type(trunk).__call__).parameters
 
-    def model(tasks: int, trunk: nn.Module = trunk) -> Model:
-        return Model(trunk, Head(classes, tasks), gates(tasks) if gated else None)
+    def call(trunk: nn.Module, variables: Tree, x: Array, a: dict, train: bool, **how) -> Any:
+        more = {"train": train} if takes_train else {}
+        return trunk.apply(variables, x, a, **more, **how)
 
-    def boxed(key: Array) -> Tree:
-        x = jnp.zeros((1, *image))
-        return {"gates": {}} | model(len(classes)).init(key, x, 0, jnp.float32(1))["params"]
+    def variables(key: Array) -> Tree:
+        more = {"train": False} if takes_train else {}
+        return nn.meta.unbox(trunk.init(key, jnp.zeros((1, *image)), open_gates, **more))
+
+    shapes = jax.eval_shape(variables, jax.random.key(0))
+    if strange := shapes.keys() - {"params", "batch_stats"}:
+        raise ValueError(
+            f"it has variables of the kind {min(strange)!r}: expected parameters and batch_stats"
+        )
+    axes = protection.axes(shapes["params"], rules)
+    features = jax.eval_shape(
+        lambda v: call(trunk, v, jnp.zeros((1, *image)), open_gates, False), shapes
+    )
+    if features.ndim != 2:
+        raise ValueError(f"its features are of shape {features.shape}: expected [examples, d]")
+    head = jax.eval_shape(Head(classes, tasks).init, jax.random.key(0), features, 0)["params"]
 
     def init(key: Array) -> Tree:
-        return nn.meta.unbox(boxed(key))
+        for_trunk, for_gates, for_head = jax.random.split(key, 3)
+        start = variables(for_trunk)
+        shared, own = split(start["params"], axes)
+        return {
+            "trunk": shared,
+            "norms": jax.tree.map(repeated, own),
+            "stats": jax.tree.map(repeated, start.get("batch_stats", {})),
+            "gates": hat.init_gates(for_gates, units, tasks, gate_init) if gated else {},
+            "head": Head(classes, tasks).init(for_head, jnp.zeros(features.shape), 0)["params"],
+        }
+
+    def repeated(p: Array) -> Array:
+        return jnp.repeat(p[None], tasks, axis=0)
 
     def apply(
-        params: Tree, x: Array, task: Array, s: Array | None = None, key: Array | None = None
+        params: Tree,
+        x: Array,
+        task: Array,
+        s: Array | None = None,
+        key: Array | None = None,
+        weight: Array | None = None,
+        trunk: nn.Module = trunk,
     ) -> Out:
-        streams = {} if key is None else {"dropout": key}
-        tasks = len(params["head"]["bias"])
-        return model(tasks).apply({"params": params}, x, task, s, rngs=streams)
-
-    def squares(params: Tree, x: Array, task: Array) -> Out:
-        squaring = trunk.clone(affine=affine_squares)
-        return model(len(params["head"]["bias"]), squaring).apply({"params": params}, x, task, None)
+        a = apply_gates(params, task, s) if gated else open_gates
+        norms, stats = (
+            jax.tree.map(lambda p: rows.pick(p, task), params[k]) for k in ("norms", "stats")
+        )
+        both = {"params": merge(params["trunk"], norms)} | ({"batch_stats": stats} if stats else {})
+        if key is None:
+            z, new = call(trunk, both, x, a, False), params["stats"]
+        else:
+            how = {"rngs": {"dropout": key}, "mutable": ["batch_stats"]}
+            with real_examples(jnp.ones(len(x)) if weight is None else weight):
+                z, changed = call(trunk, both, x, a, True, **how)
+            new = jax.tree.map(
+                lambda table, row: rows.place(table, row, task),
+                params["stats"],
+                changed.get("batch_stats", {}),
+            )
+        heads = Head(classes, len(params["head"]["bias"]))
+        return Out(heads.apply({"params": params["head"]}, z, task), z, a if gated else {}, new)
 
     def apply_gates(params: Tree, task: Array, s: Array) -> dict[str, Array]:
-        tasks = len(params["head"]["bias"])
-        return gates(tasks).apply({"params": params["gates"]}, task, s)
+        return hat.gate(params["gates"], task, s, SIGMOID[fidelity]) if gated else {}
 
-    trunk_shapes = jax.eval_shape(boxed, jax.random.key(0))["trunk"]
-    axes = declared_axes(trunk_shapes, trunk.units)
+    shared, own = split(axes, axes)
+    every = {"trunk": shared, "norms": own, "head": jax.tree.map(lambda _: PER_TASK, head)}
+    if gated:
+        protection.check(
+            {"trunk": split(shapes["params"], axes)[0]},
+            {"trunk": shared},
+            {name: jax.ShapeDtypeStruct((tasks, n), float) for name, n in units.items()},
+        )
+    squares = None
+    if isinstance(trunk, Trunk) and not gated:
+        squares = partial(apply, trunk=trunk.clone(affine=affine_squares))
     return Network(
         init=init,
         apply=apply,
         gates=apply_gates,
-        axes=axes,
-        units=trunk.units if gated else {},
+        axes=every,
+        units=units if gated else {},
         classes=classes,
-        squares=squares if isinstance(trunk, Trunk) and not gated else None,
+        squares=squares,
     )
+
+
+def split(params: Tree, axes: Tree) -> tuple[Tree, Tree]:
+    """A nested dict of parameters as those that tasks share, and those that are PER_TASK."""
+    rules, flat = flatten_dict(axes), flatten_dict(params)
+    return (
+        unflatten_dict({k: p for k, p in flat.items() if rules[k] != PER_TASK}),
+        unflatten_dict({k: p for k, p in flat.items() if rules[k] == PER_TASK}),
+    )
+
+
+def merge(shared: Tree, own: Mapping) -> Tree:
+    """The inverse of split."""
+    return unflatten_dict(flatten_dict(shared) | flatten_dict(own)) if own else shared
 
 
 def count(network: Network) -> dict[str, int]:
     """The number of parameters of each part; what pads heads to the most classes is not counted."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     d, total = shapes["head"]["kernel"].shape[1], len(network.classes)
+    norms = sum(p.size for p in jax.tree.leaves(shapes["norms"]))
     return {
         "trunk": sum(p.size for p in jax.tree.leaves(shapes["trunk"])) - network.unused,
         "gates": total * sum(network.units.values()),
+        **({"norms": norms} if norms else {}),
         "heads": (d + 1) * sum(network.classes),
     }
-
-
-def declared_axes(boxed: Tree, units: dict[str, int]) -> Tree:
-    """The gate names on the axes of every trunk parameter; TypeError names the first without."""
-
-    def read(path, leaf) -> tuple[str | None, ...]:
-        if not isinstance(leaf, Gated):
-            raise TypeError(
-                f"trunk parameter {keystr(path)} does not declare its gates, so HAT could not "
-                "protect it: create it with hatjax.networks.layers.gated(init, *axes)"
-            )
-        shape = leaf.value.shape
-        if len(leaf.axes) != len(shape) or not any(leaf.axes):
-            raise TypeError(
-                f"trunk parameter {keystr(path)} of shape {shape} declares the gates {leaf.axes}: "
-                "expected one name or None for each axis, and at least one name"
-            )
-        for size, gate in zip(shape, leaf.axes, strict=True):
-            if gate is not None and (gate not in units or size % units[gate]):
-                raise TypeError(
-                    f"trunk parameter {keystr(path)} of shape {shape} declares the gate {gate!r}, "
-                    f"which does not fit an axis of {size}; gated layers: {units}"
-                )
-        return leaf.axes
-
-    return jax.tree_util.tree_map_with_path(read, boxed, is_leaf=lambda x: isinstance(x, Gated))

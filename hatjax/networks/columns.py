@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.networks import rows
-from hatjax.networks.gates import ungated
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Dropout, uniform
 from hatjax.networks.stages import Stage, enter, leave, linear, scaled
@@ -56,6 +55,11 @@ class Column(nn.Module):
         if seen is None:
             return outputs, None
         return outputs, (column > 0) * Adapter(name="V_head")(seen[-1], column)
+
+
+def ungated(params: Tree, task: Array, s: Array) -> dict[str, Array]:
+    """The gates of a network that has none."""
+    return {}
 
 
 def make(
@@ -109,7 +113,7 @@ def make(
         *keys, last = jax.random.split(key, tasks + 1)
         z, columns = jax.vmap(start)(jnp.stack(keys), jnp.arange(tasks))
         head = Head(classes, tasks).init(last, z[0], 0)["params"]
-        return {"trunk": columns, "gates": {}, "head": head}
+        return {"trunk": columns, "norms": {}, "stats": {}, "gates": {}, "head": head}
 
     def apply(
         params: Tree,
@@ -117,13 +121,14 @@ def make(
         task: Array,
         s: Array | None = None,
         key: Array | None = None,
+        weight: Array | None = None,
         old: Tree | None = None,
         column: Array | int = 0,
     ) -> Out:
         seen = nothing(x) if old is None else before(old, x, column, key)
         z = features(*run(params["trunk"], x, column, seen, key))
         head = Head(classes, len(params["head"]["bias"]))
-        return Out(head.apply({"params": params["head"]}, z, task), z, {})
+        return Out(head.apply({"params": params["head"]}, z, task), z, {}, {})
 
     columns = jax.eval_shape(init, jax.random.key(0))["trunk"]
     return Network(init, apply, ungated, {}, {}, classes, unused(columns, tasks))

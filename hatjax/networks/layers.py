@@ -1,47 +1,25 @@
-"""Layers whose parameters say which gates lie on their axes."""
+"""Layers of the networks: linear ones, gates, norms, dropout, pooling."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hatjax.protection import PER_TASK
 from hatjax.types import Array
 
-
-class Gated(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
-    """A parameter together with the name of the gate on each of its axes (None: no gate).
-
-    A box of our own, since Flax's partitioning boxes would be read as sharding.
-    """
-
-    value: Any
-    axes: tuple[str | None, ...] = flax.struct.field(pytree_node=False)
-
-    def unbox(self) -> Any:
-        return self.value
-
-    def replace_boxed(self, val: Any) -> "Gated":
-        return self.replace(value=val)
-
-    def add_axis(self, index: int, params: dict) -> "Gated":
-        return self.replace(axes=(*self.axes[:index], None, *self.axes[index:]))
-
-    def remove_axis(self, index: int, params: dict) -> "Gated":
-        return self.replace(axes=self.axes[:index] + self.axes[index + 1 :])
+NORMS = ("none", "batch", "layer", "group")
+GROUP = 8  # groups of a group norm, or the largest number of them below that divides the units
+NORM_RULES = {r"norm_.*": PER_TASK}  # scale and bias of `normalised`: a norm belongs to a task
 
 
 def uniform(fan_in: int | Array) -> Callable:
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), how the published networks start all parameters."""
     bound = fan_in**-0.5
     return lambda key, shape, *_: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-
-def gated(init: Callable, *axes: str | None) -> Callable:
-    """An initialiser that boxes what `init` makes with the gates on its axes."""
-    return lambda *args: Gated(init(*args), axes)
 
 
 def affine(x: Array, w: Array, b: Array) -> Array:
@@ -75,24 +53,99 @@ affine_squares.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _squares)
 
 
 class Dense(nn.Module):
-    """x W + b, "b i" -> "b units"; `source` is the gate on the inputs, `gate` on the outputs."""
+    """x W + b, "b i" -> "b units", started as in the published networks."""
 
     units: int
-    gate: str
-    source: str | None = None
     affine: Callable = affine  # or affine_squares
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = uniform(x.shape[-1])
-        w = self.param("kernel", gated(init, self.source, self.gate), (x.shape[-1], self.units))
-        b = self.param("bias", gated(init, self.gate), (self.units,))
+        w = self.param("kernel", init, (x.shape[-1], self.units))
+        b = self.param("bias", init, (self.units,))
         return self.affine(x, w, b)
 
 
-def gate(h: Array, gates: dict[str, Array], layer: str) -> Array:
-    """h "... units" times the layer's gate "units"; h itself in a network without gates."""
-    return h * jnp.expand_dims(gates[layer], range(h.ndim - 1)) if layer in gates else h
+class Conv(nn.Module):
+    """A convolution, "b h w i" -> "b h' w' units", h' = (h + 2 padding - k) // stride + 1."""
+
+    units: int
+    size: int  # k, of the kernel "k k i units"
+    padding: int = 0  # zeros on each side
+    stride: int = 1
+    bias: bool = True
+    start: Callable | None = None  # of the kernel; None: as in the published networks
+    affine: Callable = affine
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        k, i = self.size, x.shape[-1]
+        published = uniform(k * k * i)
+        w = self.param("kernel", self.start or published, (k, k, i, self.units))
+        b = self.param("bias", published, (self.units,)) if self.bias else jnp.zeros(self.units)
+        around = ((0, 0), (self.padding, self.padding), (self.padding, self.padding), (0, 0))
+        x = jnp.pad(x, around) if self.padding else x
+        return self.affine(patches(x, k, self.stride), w.reshape(k * k * i, self.units), b)
+
+
+def patches(x: Array, k: int, stride: int = 1) -> Array:
+    """The k x k patches of "b h w i", a row each: "b (h-k)//stride+1 (w-k)//stride+1 kki".
+
+    A convolution without padding is their product with its kernel. XLA's own convolution is ten
+    times slower inside a loop on the CPU (it runs there on one thread, unvectorised), and becomes a
+    grouped one, slow everywhere, when replicas are vmapped; this becomes a batched product.
+    """
+    height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
+    shifted = [
+        x[:, r : r + height : stride, c : c + width : stride] for r in range(k) for c in range(k)
+    ]
+    return jnp.concatenate(shifted, axis=-1) if k > 1 else shifted[0]
+
+
+def gate(h: Array, gates: dict[str, Array], name: str) -> Array:
+    """h "... units" times the gate "units" of that name."""
+    return h * jnp.expand_dims(gates[name], range(h.ndim - 1))
+
+
+def normalised(
+    h: Array, kind: str, gates: dict[str, Array], of: str, train: bool, name: str = ""
+) -> Array:
+    """h "b ... units", whose units have the gate `of`, after a norm of NORMS, before that gate.
+
+    The caller multiplies by the gate afterwards, since a norm opens closed units again. Where
+    statistics are taken over units, closed ones are 0 before it too, so that they are the same for
+    a task whatever later tasks make of these units. Call it in a compact method; the norm is called
+    norm_NAME, norm_OF without one.
+    """
+    called = f"norm_{name or of}"
+    if kind == "none":
+        return h
+    if kind == "batch":
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=called)(h)
+    h = gate(h, gates, of)
+    if kind == "layer":
+        return nn.LayerNorm(name=called)(h)
+    return nn.GroupNorm(num_groups=math.gcd(GROUP, h.shape[-1]), name=called)(h)
+
+
+@contextmanager
+def real_examples(weight: Array) -> Iterator[None]:
+    """Within it, batch norms take their statistics over the examples of weight 1 in "b" alone.
+
+    For any module with flax.linen's BatchNorm: what pads the last batch must not count.
+    """
+
+    def masked(call, args, kwargs, context):
+        module = context.module
+        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+            x = args[0]
+            if kwargs.get("mask") is None and len(x) % len(weight) == 0:
+                real = jnp.repeat(weight > 0, len(x) // len(weight))
+                kwargs = kwargs | {"mask": real.reshape(-1, *[1] * (x.ndim - 1))}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(masked):
+        yield
 
 
 class Dropout(nn.Module):
@@ -112,38 +165,6 @@ class Dropout(nn.Module):
         words = jax.random.bits(self.make_rng("dropout"), (-(-x.size // 4),), jnp.uint32)
         bits = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size]
         return jnp.where(bits.reshape(x.shape) >= dropped, x * (256 / (256 - dropped)), 0)
-
-
-class Conv(nn.Module):
-    """A convolution without padding, "b h w i" -> "b h-k+1 w-k+1 units"; gates as in Dense."""
-
-    units: int
-    size: int  # k, of the kernel "k k i units"
-    gate: str
-    source: str | None = None
-    affine: Callable = affine
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        k, i = self.size, x.shape[-1]
-        init = uniform(k * k * i)
-        w = self.param(
-            "kernel", gated(init, None, None, self.source, self.gate), (k, k, i, self.units)
-        )
-        b = self.param("bias", gated(init, self.gate), (self.units,))
-        return self.affine(patches(x, k), w.reshape(k * k * i, self.units), b)
-
-
-def patches(x: Array, k: int) -> Array:
-    """The k x k patches of "b h w i", a row each: "b h-k+1 w-k+1 kki".
-
-    A convolution without padding is their product with its kernel. XLA's own convolution is ten
-    times slower inside a loop on the CPU (it runs there on one thread, unvectorised), and becomes a
-    grouped one, slow everywhere, when replicas are vmapped; this becomes a batched product.
-    """
-    height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
-    shifted = [x[:, r : r + height, c : c + width] for r in range(k) for c in range(k)]
-    return jnp.concatenate(shifted, axis=-1)
 
 
 def pool(x: Array) -> Array:

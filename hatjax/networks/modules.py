@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.networks.gates import ungated
+from hatjax.networks.columns import ungated
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Dropout, affine, patches, uniform
 from hatjax.networks.stages import Stage, enter, leave, scaled
@@ -66,15 +66,20 @@ def make(
         x = jnp.zeros((1, *image))
         z, values = module(config.network.modules).init_with_output(first, x)
         head = Head(classes, len(classes)).init(last, z, 0)["params"]
-        return {"trunk": values["params"], "gates": {}, "head": head}
+        return {"trunk": values["params"], "norms": {}, "stats": {}, "gates": {}, "head": head}
 
     def apply(
-        params: Tree, x: Array, task: Array, s: Array | None = None, key: Array | None = None
+        params: Tree,
+        x: Array,
+        task: Array,
+        s: Array | None = None,
+        key: Array | None = None,
+        weight: Array | None = None,
     ) -> Out:
         count = len(params["trunk"][stages[0].name]["bias"])
         streams = {} if key is None else {"dropout": key}
         z = module(count).apply({"params": params["trunk"]}, x, rngs=streams)
         head = Head(classes, len(params["head"]["bias"]))
-        return Out(head.apply({"params": params["head"]}, z, task), z, {})
+        return Out(head.apply({"params": params["head"]}, z, task), z, {}, {})
 
     return Network(init, apply, ungated, {}, {}, classes)

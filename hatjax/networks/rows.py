@@ -1,16 +1,19 @@
 """The rows of one task: what is its own of the parameters that are kept for every task.
 
-Embeddings and heads have a row for each task, and a training step needs one of them. Taking the
-row before an epoch and putting it back after it keeps the time of a step constant in the number of
-tasks. A network that is given a single row reads that row, whatever the task.
+Embeddings, heads, norms and their statistics have a row for each task, and a training step needs
+one of them. Taking the row before an epoch and putting it back after it keeps the time of a step
+constant in the number of tasks. A network that is given a single row reads that row, whatever the
+task.
 """
+
+from collections.abc import Sequence
 
 import jax
 from jax import lax
 
 from hatjax.types import Array, Tree
 
-PER_TASK = ("gates", "head")  # the parts of the parameters whose first axis is the task
+PER_TASK = ("gates", "head", "norms", "stats")  # the parts whose first axis is the task
 
 
 def pick(table: Array, task: Array) -> Array:
@@ -18,16 +21,22 @@ def pick(table: Array, task: Array) -> Array:
     return lax.dynamic_index_in_dim(table, task if table.shape[0] > 1 else 0, keepdims=False)
 
 
-def take(params: Tree, task: Array) -> Tree:
+def place(table: Array, row: Array, task: Array) -> Array:
+    """The inverse of pick: "T ..." with `row` in the place of the task."""
+    index = task if table.shape[0] > 1 else 0
+    return lax.dynamic_update_index_in_dim(table, row, index, axis=0)
+
+
+def take(params: Tree, task: Array, parts: Sequence[str] = PER_TASK) -> Tree:
     """The parameters (or some parts) with one row, that of `task`, in every per-task array."""
-    own = [k for k in PER_TASK if k in params]
+    own = [k for k in parts if k in params]
     return params | {k: jax.tree.map(lambda p: pick(p, task)[None], params[k]) for k in own}
 
 
-def put(params: Tree, own: Tree, task: Array) -> Tree:
+def put(params: Tree, own: Tree, task: Array, parts: Sequence[str] = PER_TASK) -> Tree:
     """The inverse of take: `own` in its place among the rows of all tasks."""
 
-    def place(table: Array, row: Array) -> Array:
-        return lax.dynamic_update_index_in_dim(table, row[0], task, axis=0)
+    def back(table: Array, row: Array) -> Array:
+        return place(table, row[0], task)
 
-    return own | {k: jax.tree.map(place, params[k], own[k]) for k in PER_TASK}
+    return own | {k: jax.tree.map(back, params[k], own[k]) for k in parts if k in params}

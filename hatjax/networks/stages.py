@@ -34,14 +34,12 @@ def rates(config: ConfigDict) -> tuple[float, ...]:
     return config.dropout
 
 
-def linear(
-    stage: Stage, source: str | None = None, prefix: str = "", affine: Callable = affine
-) -> nn.Module:
-    """The stage's layer with weights; `source` is the gated layer that it reads."""
-    more = dict(gate=stage.name, source=source, affine=affine, name=prefix + stage.name)
+def linear(stage: Stage, prefix: str = "", affine: Callable = affine) -> nn.Module:
+    """The stage's layer with weights."""
+    name = prefix + stage.name
     if stage.kernel:
-        return Conv(stage.units, stage.kernel, **more)
-    return Dense(stage.units, **more)
+        return Conv(stage.units, stage.kernel, affine=affine, name=name)
+    return Dense(stage.units, affine, name=name)
 
 
 def enter(stage: Stage, h: Array) -> Array:

@@ -21,10 +21,21 @@ class Trunk(nn.Module):
         """The gated layers, in order, and their units."""
         return {stage.name: stage.units for stage in self.stages}
 
+    @property
+    def rules(self) -> dict[str, tuple]:
+        """Weights lie between the gate of the stage before and that of their own."""
+        rules: dict[str, tuple] = {}
+        sources = [None, *self.units]
+        for stage, source in zip(self.stages, sources, strict=False):
+            positions = (None, None) if stage.kernel else ()
+            rules[f"{stage.name}/kernel"] = (*positions, source, stage.name)
+            rules[f"{stage.name}/bias"] = (stage.name,)
+        return rules
+
     @nn.compact
     def __call__(self, x: Array, gates: dict[str, Array]) -> Array:
-        h, source = Dropout(self.dropout_in)(x), None
+        h = Dropout(self.dropout_in)(x)
         for stage in self.stages:
-            h = leave(stage, linear(stage, source, affine=self.affine)(enter(stage, h)))
-            h, source = gate(h, gates, stage.name), stage.name
+            h = leave(stage, linear(stage, affine=self.affine)(enter(stage, h)))
+            h = gate(h, gates, stage.name)
         return h

@@ -1,0 +1,215 @@
+"""Hard Attention to the Task (Serra, Suris, Miron and Karatzoglou, ICML 2018), for any network.
+
+Every unit of a network is multiplied by a gate a = sigmoid(s e), e a number that is learned for
+each task. Weights between units that earlier tasks use are held still, and a regulariser keeps the
+number of units that a task opens low. Here is all of it, on plain pytrees; a whole training loop:
+
+    axes = hat.axes(net, {r"fc1/kernel": (None, "fc1"), r"fc1/bias": ("fc1",),
+                          r"head/.*": hat.PER_TASK})
+    gates = hat.init_gates(key, {"fc1": 400}, tasks=10)
+    past = hat.no_past(gates)
+    params = {"net": net, "gates": gates}
+    tx = hat.optimizer(optax.adamw(1e-3), axes)
+    for task in range(10):
+        opt = tx.init(params)
+        for progress, batch in ...:                     # progress 0..1 within an epoch
+            s = hat.anneal(progress, s_max=400.0)
+            # grads of: cross-entropy of the network under a = hat.gate(params["gates"], task, s)
+            #           + c hat.sparsity(a, past)
+            updates, opt = tx.update(grads, opt, params, past=past, s=s, task=task)
+            params = optax.apply_updates(params, updates)
+        past = hat.accumulate(past, hat.gate(params["gates"], task, s=400.0))
+
+The network multiplies the output of its units by a[gate], before whatever reads them. All
+functions are pure and may be jitted, vmapped and differentiated. Letters as in the paper: t task,
+e embedding, s steepness, a gate; the equations are the paper's. The only imports are jax and optax.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hatjax import protection
+from hatjax.protection import PER_TASK, axes, overlap, used
+
+__all__ = [
+    "PER_TASK", "accumulate", "anneal", "axes", "gate", "init_gates", "no_past", "optimizer",
+    "overlap", "sigmoid", "sparsity", "used",
+]  # fmt: skip
+
+Array = Any  # a jax.Array, or a NumPy array, a number or a tracer in its place
+Tree = Any  # a pytree of arrays
+Gates = Mapping[str, Array]  # gate -> "units"
+Embeddings = Mapping[str, Array]  # gate -> "tasks units"
+
+STARTS: dict[str, Callable] = {
+    "normal": jax.nn.initializers.normal(1.0),  # N(0, 1): the paper's experiments
+    "uniform": jax.nn.initializers.uniform(2.0),  # U(0, 2), all open: compression (section 4.4)
+}
+
+
+def init_gates(
+    key: Array, units: Mapping[str, int], tasks: int, start: str | Callable = "normal"
+) -> dict[str, Array]:
+    """The embeddings of all gates before the first task: {"fc1": 400} -> {"fc1": "tasks 400"}.
+
+    `start` is "normal", N(0, 1); "uniform", U(0, 2): every unit starts open; or an initialiser of
+    JAX, (key, shape) -> array. ValueError for another name, and for numbers below 1.
+    """
+    if isinstance(start, str) and start not in STARTS:
+        raise ValueError(f"start = {start!r}: expected one of {', '.join(STARTS)}, or a function")
+    if wrong := {k: n for k, n in {**units, "tasks": tasks}.items() if n < 1}:
+        raise ValueError(f"{wrong}: expected at least 1")
+    draw = STARTS[start] if isinstance(start, str) else start
+    keys = jax.random.split(key, max(1, len(units)))
+    return {name: draw(k, (tasks, n)) for (name, n), k in zip(units.items(), keys, strict=False)}
+
+
+@jax.custom_jvp
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), with a derivative that stays exact in float32 where x is large.
+
+    The usual y (1 - y) is 0 once y rounds to 1, at x = 17: an open gate could then never close
+    late in an epoch, while a closed one still opens. y(x) y(-x) is the same number on both sides.
+    """
+    return jax.nn.sigmoid(x)
+
+
+@sigmoid.defjvp
+def _(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y = jax.nn.sigmoid(x)
+    return y, y * jax.nn.sigmoid(-x) * dx
+
+
+def gate(
+    gates: Embeddings, task: Array, s: Array, sigmoid: Callable[[Array], Array] = sigmoid
+) -> dict[str, Array]:
+    """a_l^t = sigmoid(s e_l^t) (eq. 1), the gates: {"fc1": "tasks 400"} -> {"fc1": "400"}.
+
+    `task` counts from 0 and may be traced. Embeddings with a single row are those of the task.
+    """
+
+    def one(e: Array) -> Array:
+        mine = lax.dynamic_index_in_dim(e, task if e.shape[0] > 1 else 0, keepdims=False)
+        return sigmoid(s * mine)
+
+    return {name: one(e) for name, e in gates.items()}
+
+
+def anneal(progress: Array, s_max: Array) -> Array:
+    """s = 1/s_max + (s_max - 1/s_max) progress (eq. 3): nearly flat gates first, hard ones last.
+
+    `progress` is how far the epoch is, (b - 1) / (B - 1) for batch b of B: 0 at its first batch and
+    1 at its last.
+    """
+    return 1 / s_max + (s_max - 1 / s_max) * progress
+
+
+def sparsity(a: Gates, past: Gates, full: float = 0.0) -> Array:
+    """R = sum a^t (1 - a^{<t}) / sum (1 - a^{<t}) over the units of all gates (eq. 5), 0..1.
+
+    The share of the free units that the task takes; c R is added to the loss (eq. 4; c = 0.75 in
+    the paper). `full` is its value when no unit is free.
+    """
+    taken = sum(jnp.sum(a[name] * (1 - past[name])) for name in past)
+    total = sum(jnp.sum(1 - p) for p in past.values())
+    return jnp.where(total > 0, taken / jnp.where(total > 0, total, 1), full)
+
+
+def no_past(gates: Embeddings) -> dict[str, Array]:
+    """The cumulative gates before the first task, zeros: {"fc1": "tasks 400"} -> {"fc1": "400"}."""
+    return {name: jnp.zeros(e.shape[1], jnp.float32) for name, e in gates.items()}
+
+
+def accumulate(past: Gates, a: Gates) -> dict[str, Array]:
+    """a^{<=t} = max(a^t, a^{<=t-1}), unit by unit; `a` of the task just learned, at s_max."""
+    return {name: jnp.maximum(past[name], a[name]) for name in past}
+
+
+def compensate(q: Array, e: Array, s: Array, s_max: Array, cosh_max: Array) -> Array:
+    """q' = q s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), |s e| at most `cosh_max` (section 2.4).
+
+    Undoes what annealing s does to the gradient q of the embeddings e, so that they move at any s.
+    """
+    steep = jnp.cosh(jnp.clip(s * e, -cosh_max, cosh_max)) + 1
+    return q * (s_max / s) * steep / (jnp.cosh(e) + 1)
+
+
+def keep(u: Array, e: Array, e_max: Array) -> Array:
+    """The update u of embeddings e, cut so that |e + u| <= e_max: there a gate can still move."""
+    return jnp.clip(e + u, -e_max, e_max) - e
+
+
+def optimizer(
+    inner: optax.GradientTransformation,
+    axes: protection.Axes,
+    *,
+    s_max: Array = 400.0,
+    clip: Array | None = None,
+    e_max: Array = 6.0,
+    cosh_max: Array = 50.0,
+    gates: optax.GradientTransformation | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Any Optax optimizer `inner`, made to keep what earlier tasks have learned.
+
+    It works on the parameters {"net": ..., "gates": {gate: "tasks units"}}; `axes` is what
+    hatjax.axes gives for "net". Besides gradients, state and parameters, `update` takes
+
+        past=   the cumulative gates of the tasks before, {gate: "units"} (no_past, accumulate)
+        s=      the steepness at which the gradient was taken
+        task=   which task learns, from 0
+
+    In this order: the gradient of the embeddings is compensated for s (`compensate`); the global
+    norm of all gradients, those of held weights as far as they are free, is clipped at `clip`;
+    `inner` sees them without those of wholly held weights; its update is multiplied by
+    1 - min(a^{<=t}_i, a^{<=t}_j) (eq. 2; hatjax.protection.protect); embeddings are kept within
+    |e| <= e_max, where they can still move. Of what belongs to tasks, PER_TASK parameters and
+    embeddings, only the row of `task` moves, whatever `inner` would do to the others. With plain
+    SGD this is the published step; with any other, weights that earlier tasks hold stay, bit by
+    bit, through moments and weight decay.
+
+    `gates` is another optimizer for the embeddings; None: they are parameters like any other. Begin
+    every task with tx.init(params), so that it starts with fresh moments. s_max, clip, e_max and
+    cosh_max may be traced. `init` raises ValueError, naming the parameter, where gates and axes do
+    not fit each other (hatjax.protection.check).
+    """
+    if gates is not None:
+        each = {"net": inner, "gates": gates}
+        inner = optax.multi_transform(each, {"net": "net", "gates": "gates"})
+    protected = protection.protect(inner, clip)
+
+    def init(params: Tree) -> Tree:
+        protection.check(params["net"], axes, params["gates"])
+        return protected.init(params)
+
+    def update(
+        grads: Tree,
+        state: Tree,
+        params: Tree,
+        *,
+        past: Gates,
+        s: Array,
+        task: Array,
+        **extra: Any,
+    ) -> tuple[Tree, Tree]:
+        e = params["gates"]
+        q = jax.tree.map(lambda q, e: compensate(q, e, s, s_max, cosh_max), grads["gates"], e)
+        mine = jax.tree.map(lambda e: protection.row(task, e), e)
+
+        def free(after: Array) -> Tree:
+            # Tied to the step, the past looks new to the compiler in every one. Otherwise it would
+            # compute all masks before a loop over steps, and read a second set of weights in each.
+            a, *_ = lax.optimization_barrier((dict(past), jnp.asarray(s), after))
+            return {"net": protection.shares(a, task, axes, params["net"]), "gates": mine}
+
+        grads = {"net": grads["net"], "gates": q}
+        updates, state = protected.update(grads, state, params, free=free, **extra)
+        kept = jax.tree.map(lambda u, e, m: m * keep(u, e, e_max), updates["gates"], e, mine)
+        return {"net": updates["net"], "gates": kept}, state
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,89 @@
+"""Residual networks (He et al., CVPR 2016) for small images, as continual learning uses them.
+
+The stem is a 3x3 convolution without pooling. Every stage has one stream of units to which all its
+blocks add, so all of them share the gate of the stage; within a block the units between its two
+convolutions have a gate of their own.
+"""
+
+import functools
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from hatjax.errors import InputError
+from hatjax.networks.layers import NORM_RULES, Conv, gate, normalised
+from hatjax.types import Array
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}  # of each stage
+
+# The published start: N(0, 2 / (k k units)).
+start = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class ResNet(nn.Module):
+    """Images "b h w c" -> features "b d": the mean over the positions of the last stage."""
+
+    widths: tuple[int, ...]  # of the stages; each but the first halves the image
+    blocks: tuple[int, ...]
+    norm: str
+
+    def names(self) -> list[tuple[str, str | None, str, int, int]]:
+        """Of each block: the units within it, the stream it reads, that it adds to, width, stride.
+
+        """
+        found, source = [], "s1"
+        for i, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            for b in range(count):
+                stride = 2 if b == 0 and i > 0 else 1
+                found.append((f"s{i + 1}b{b + 1}", source, f"s{i + 1}", width, stride))
+                source = f"s{i + 1}"
+        return found
+
+    @property
+    def units(self) -> dict[str, int]:
+        """A gate for every stream, and one for the inside of every block."""
+        units: dict[str, int] = {}
+        for inner, _, stream, width, _ in self.names():
+            units |= {stream: width, inner: width}
+        return units
+
+    @property
+    def rules(self) -> dict:
+        rules: dict = {"stem/kernel": (None, None, None, "s1"), "stem/bias": ("s1",)}
+        for inner, source, stream, _, _ in self.names():
+            for layer, i, o in (
+                ("in", source, inner), ("out", inner, stream), ("skip", source, stream)
+            ):  # fmt: skip
+                rules |= {f"{inner}_{layer}/kernel": (None, None, i, o)}
+                rules |= {f"{inner}_{layer}/bias": (o,)}
+        return rules | NORM_RULES
+
+    @nn.compact
+    def __call__(self, x: Array, gates: dict[str, Array], train: bool) -> Array:
+        conv = functools.partial(Conv, bias=self.norm == "none", start=start)
+
+        def norm(h: Array, of: str, name: str) -> Array:
+            return normalised(h, self.norm, gates, of, train, name)
+
+        h = conv(self.widths[0], 3, padding=1, name="stem")(x)
+        h = gate(nn.relu(norm(h, "s1", "stem")), gates, "s1")
+        for inner, _, stream, width, stride in self.names():
+            z = conv(width, 3, padding=1, stride=stride, name=f"{inner}_in")(h)
+            z = gate(nn.relu(norm(z, inner, f"{inner}_in")), gates, inner)
+            z = norm(conv(width, 3, padding=1, name=f"{inner}_out")(z), stream, f"{inner}_out")
+            if stride > 1:
+                h = conv(width, 1, stride=stride, name=f"{inner}_skip")(h)
+                h = norm(h, stream, f"{inner}_skip")
+            h = gate(nn.relu(h + z), gates, stream)
+        return h.mean(axis=(1, 2))
+
+
+def make(config: ConfigDict, image: tuple[int, ...]) -> ResNet:
+    """A ResNet of basic blocks; InputError unless there is a width for each of its stages."""
+    blocks = BLOCKS[config.name]
+    if len(config.widths) != len(blocks):
+        raise InputError(
+            f"config.network.widths: {config.name} has {len(blocks)} stages, got "
+            f"{len(config.widths)} widths"
+        )
+    return ResNet(config.widths, blocks, config.norm)
