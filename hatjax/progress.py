@@ -150,9 +150,23 @@ def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path)
         f"backward transfer {metrics.backward_transfer(acc):+8.2%}",
         f"forgetting        {metrics.forgetting(acc):8.2%}",
     ]
-    if capacity:
-        lines += ["", "capacity used" + "".join(f"{layer:>8}" for layer in capacity)]
-        for kind in ("units", "weights"):
-            shares = "".join(f"{used[kind]:8.1%}" for used in capacity.values())
-            lines += [f"  {kind:11}{shares}"]
+    lines += ["", *used(capacity)] if capacity else []
     return "\n".join([*lines, "", f"results in {where}"])
+
+
+def used(capacity: dict[str, dict[str, float]]) -> list[str]:
+    """The lines of metrics.capacity: a column for each gate, or a line where they are many."""
+    kinds = ("units", "weights")
+    if len(capacity) <= SHOWN // 2:
+        width = max(8, 2 + max(map(len, capacity)))
+        head = "capacity used" + "".join(f"{gate:>{width}}" for gate in capacity)
+        rows = {k: "".join(f"{of[k]:{width}.1%}" for of in capacity.values()) for k in kinds}
+        return [head, *(f"  {kind:11}{shares}" for kind, shares in rows.items())]
+    width = max(13, 2 + max(map(len, capacity)))
+    return [
+        f"{'capacity used':{width}}" + "".join(f"{kind:>9}" for kind in kinds),
+        *(
+            f"  {gate:{width - 2}}" + "".join(f"{of[kind]:9.1%}" for kind in kinds)
+            for gate, of in capacity.items()
+        ),
+    ]

@@ -264,6 +264,42 @@ def test_folders(tmp_path, channels):
     np.testing.assert_array_equal(got.x_test, want.x_test[by_class])
 
 
+def tiny_imagenet(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A set of two classes as TinyImageNet's archive has it; what is to be read to test."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (6, 8, 8, 3), np.uint8), np.array([1, 0, 0, 1, 1, 0])
+
+    def write(path: Path, image: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+    for name in ("n01", "n02"):
+        write(folder / "train" / name / "images" / f"{name}_0.png", x[0])
+        (folder / "train" / name / f"{name}_boxes.txt").write_text("")
+    for i, image in enumerate(x):
+        write(folder / "val" / "images" / f"val_{i}.png", image)
+    lines = [f"val_{i}.png\tn0{c + 1}\t0\t0\t7\t7\n" for i, c in enumerate(y)]
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    write(folder / "test" / "images" / "test_0.png", x[0])  # without a label
+    return x, y
+
+
+def test_tiny_imagenet_as_it_comes(tmp_path):
+    x, y = tiny_imagenet(tmp_path / "mine")
+    got = data.load("mine", tmp_path)
+    np.testing.assert_array_equal(got.x_test, x)
+    np.testing.assert_array_equal(got.y_test, y)
+    np.testing.assert_array_equal(got.y_train, [0, 1])
+
+
+@pytest.mark.parametrize("line", ["val_0.png n01", "val_0.png\tn03\t0", "../x.png\tn01", ""])
+def test_a_damaged_list_of_tiny_imagenet(tmp_path, line):
+    tiny_imagenet(tmp_path / "mine")
+    (tmp_path / "mine" / "val" / "val_annotations.txt").write_text(line)
+    with pytest.raises(InputError, match="val_annotations.txt(, line 1: expected| is empty)"):
+        data.load("mine", tmp_path)
+
+
 def test_folders_of_other_sizes(tmp_path):
     files.write_folders(tmp_path / "mine", files.raw(side=9))
     Image.new("RGB", (8, 7)).save(tmp_path / "mine" / "test" / "class1" / "0.png")

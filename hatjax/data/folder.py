@@ -1,4 +1,7 @@
-"""Image sets as folders: NAME/train/CLASS/* and NAME/test/CLASS/*, a class a folder."""
+"""Image sets as folders: NAME/train/CLASS/* and NAME/test/CLASS/*, a class a folder.
+
+Or as TinyImageNet comes: with NAME/val, a file of which names the class of each image, for test.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -24,14 +27,18 @@ def read(path: Path) -> Raw:
     all of them are. Raises InputError for images of several sizes, unreadable images, more of them
     than memory holds, classes that differ between train and test, or a missing or empty folder.
     """
-    names = {split: _classes(path / split) for split in ("train", "test")}
-    if names["train"] != names["test"]:
-        differ = sorted(set(names["train"]) ^ set(names["test"]))
-        raise InputError(f"{path}: classes in only one of train and test: {', '.join(differ)}")
+    listed = path / "val" / "val_annotations.txt"
+    splits = ("train",) if listed.is_file() else ("train", "test")
+    names = {split: _classes(path / split) for split in splits}
     files = {
         split: [(f, c) for c, name in enumerate(classes) for f in _files(path / split / name)]
         for split, classes in names.items()
     }
+    if listed.is_file():
+        files["test"] = _listed(listed, names["train"])
+    elif names["train"] != names["test"]:
+        differ = sorted(set(names["train"]) ^ set(names["test"]))
+        raise InputError(f"{path}: classes in only one of train and test: {', '.join(differ)}")
     width, height = _size(files["train"][0][0])
     for f, _ in files["train"] + files["test"]:  # before one is decoded
         if (found := _size(f)) != (width, height):
@@ -67,6 +74,30 @@ def _classes(path: Path) -> list[str]:
         where = path / (empty[0] if empty else "")
         raise InputError(f"{where}: no images: expected PNG or JPEG files")
     return names
+
+
+def _listed(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """The images beside TinyImageNet's list and their classes: FILE, tab, CLASS, and more a line.
+
+    InputError for a line that is not so, or a class that is none of `classes`.
+    """
+    found = []
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({oneline(error)})") from error
+    for i, line in enumerate(lines):
+        name, _, rest = line.partition("\t")
+        label = rest.split("\t")[0]
+        if Path(name).name != name or label not in classes:
+            raise InputError(
+                f"{path}, line {i + 1}: expected the name of an image, a tab and one of the "
+                "classes of the folder train"
+            )
+        found.append((path.parent / "images" / name, classes.index(label)))
+    if not found:
+        raise InputError(f"{path} is empty: expected a line for each image to test")
+    return found
 
 
 def _files(path: Path) -> list[Path]:
