@@ -317,7 +317,7 @@ def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
 
 def choose_network(config: ConfigDict, name: object) -> None:
     """Put a network of NETWORKS in place of another in `config`; the same one stays as it is."""
-    if name != config.network.name and isinstance(name, str) and name in NETWORKS:
+    if isinstance(name, str) and name != config.network.name and name in NETWORKS:
         more = ADDITIONS.get(config.approach.name, {})
         config.network = ConfigDict(dict(name=name) | NETWORKS[name] | more)
 
@@ -491,7 +491,7 @@ def usual_fields(approach: str, network: object) -> dict[str, Any]:
     c = make("digits", approach)
     choose_network(c, network)
     flat = fields(c)
-    if network in NETWORKS:
+    if isinstance(network, str) and network in NETWORKS:
         return flat
     return {path: v for path, v in flat.items() if not path.startswith("network.")} | {
         "network.name": c.network.name

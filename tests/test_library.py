@@ -97,7 +97,7 @@ def test_flax_nnx_as_a_state_and_as_a_dict():
             self.heads = nnx.Param(jax.random.normal(rngs.params(), (3, 8, 3)))
 
         def __call__(self, x, a, task):
-            return nnx.relu(self.fc1(x)) * a["fc1"] @ self.heads[task]
+            return nnx.relu(self.fc1(x)) * a["fc1"][None] @ self.heads[task]
 
     kind, state = nnx.split(Net(nnx.Rngs(0)), nnx.Param)
     rules = {"fc1/kernel": (None, "fc1"), "fc1/bias": ("fc1",), "heads": hj.PER_TASK}
