@@ -52,7 +52,7 @@ def load(where: str | Path) -> Model:
         approach = approaches.make(config, network)
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         state = dict(zip(("params", "memory"), shapes, strict=True))
-        saved = trees.load(folder, state)
+        saved = read(folder, state)
     except Exception as error:  # orbax and numpy raise many kinds for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
@@ -71,6 +71,27 @@ def load(where: str | Path) -> Model:
         image,
         tuple(bool(n > 0) for n in np.diag(loss)),
     )
+
+
+NEW = ("norms", "stats")  # parts of the parameters that models of the first edition lack
+
+
+def read(folder: Path, shapes: Tree) -> Tree:
+    """What trees.load gives, also of a model that was saved before there were the parts NEW."""
+    if '"norms"' in (folder / "_METADATA").read_text():
+        return trees.load(folder, shapes)
+
+    def old(tree: Tree) -> Tree:
+        if not isinstance(tree, dict):
+            return tree
+        return {k: old(v) for k, v in tree.items() if k not in NEW or v}
+
+    def new(found: Tree, tree: Tree) -> Tree:
+        if not isinstance(tree, dict):
+            return found
+        return {k: new(found.get(k, {}), v) for k, v in tree.items()}
+
+    return new(trees.load(folder, old(shapes)), shapes)
 
 
 def predict(model: Model, x: np.ndarray, task: int) -> Array:

@@ -163,3 +163,21 @@ def test_memory_survives_a_save_and_a_load(name, tmp_path):
     np.testing.assert_allclose(
         models.predict(model, x, 0), want[:, : CLASSES[0]], rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("name", ["hat", "sgd", "lwf"])
+def test_models_of_the_first_edition_are_read(name, tmp_path):
+    """They have no norms and no statistics, and neither has what approaches remember of them."""
+    c, tasks, _, approach = setup(name)
+    params, memory = approach.init(jax.random.key(0))
+    old = {k: v for k, v in params.items() if k not in ("norms", "stats")}
+    before = memory
+    if name == "lwf":
+        before = memory | {"old": {k: memory["old"][k] for k in old}}
+    workdir.write_text(tmp_path / "config.json", config.to_json(c))
+    results.write_tasks(tmp_path, tasks, fingerprints(tasks))
+    acc = np.zeros((len(tasks), len(tasks)))
+    results.save(tmp_path, acc, acc, old, before)
+    model = models.load(tmp_path)
+    assert jax.tree.structure((model.params, model.memory)) == jax.tree.structure((params, memory))
+    jax.tree.map(np.testing.assert_array_equal, model.params, params)
