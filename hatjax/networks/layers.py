@@ -138,7 +138,7 @@ def real_examples(weight: Array) -> Iterator[None]:
     def masked(call, args, kwargs, context):
         module = context.module
         if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
-            x = args[0]
+            x = args[0] if args else kwargs["x"]
             if kwargs.get("mask") is None and len(x) % len(weight) == 0:
                 real = jnp.repeat(weight > 0, len(x) // len(weight))
                 kwargs = kwargs | {"mask": real.reshape(-1, *[1] * (x.ndim - 1))}
