@@ -120,4 +120,5 @@ def capacity(
     if not past:
         return {}
     used = protection.used(past, network.axes["trunk"], params["trunk"])
-    return {gate: {k: float(v) for k, v in shares.items()} for gate, shares in used.items()}
+    order = [*network.units, "all"]  # trees of JAX are sorted by name
+    return {gate: {k: float(v) for k, v in used[gate].items()} for gate in order}

@@ -9,7 +9,7 @@ from hatjax import approaches, config, models, run
 @pytest.mark.parametrize("name", sorted(approaches.APPROACHES))
 def test_a_whole_run(name, tmp_path):
     c = config.make("digits", name)
-    c.tasks.count, c.epochs, c.network.widths, c.data.examples = 2, 2, (16, 16), 300
+    c.tasks.count, c.epochs, c.network.widths, c.data.examples = 2, 10, (16, 16), 300
     acc = run.run(c, tmp_path / name)
     assert (acc[np.tril_indices(2)] > 0.05).all()
     model = models.load(tmp_path / name)

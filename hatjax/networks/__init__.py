@@ -161,7 +161,11 @@ def wrap(
             f"the module {type(trunk).__name__} has no "
             f"{'units, {gate: how many it closes}' if not units else 'rules, as hatjax.axes takes'}"
         )
-    open_gates = {name: jnp.ones(n) for name, n in units.items()}
+
+    def open_gates() -> dict[str, Array]:
+        """Of a network without gates: ones, which the compiler removes."""
+        return {name: jnp.ones(n) for name, n in units.items()}
+
     takes_train = "train" in inspect.signature(type(trunk).__call__).parameters
 
     def call(trunk: nn.Module, variables: Tree, x: Array, a: dict, train: bool, **how) -> Any:
@@ -170,7 +174,7 @@ def wrap(
 
     def variables(key: Array) -> Tree:
         more = {"train": False} if takes_train else {}
-        return nn.meta.unbox(trunk.init(key, jnp.zeros((1, *image)), open_gates, **more))
+        return nn.meta.unbox(trunk.init(key, jnp.zeros((1, *image)), open_gates(), **more))
 
     shapes = jax.eval_shape(variables, jax.random.key(0))
     if strange := shapes.keys() - {"params", "batch_stats"}:
@@ -179,7 +183,7 @@ def wrap(
         )
     axes = protection.axes(shapes["params"], rules)
     features = jax.eval_shape(
-        lambda v: call(trunk, v, jnp.zeros((1, *image)), open_gates, False), shapes
+        lambda v: call(trunk, v, jnp.zeros((1, *image)), open_gates(), False), shapes
     )
     if features.ndim != 2:
         raise ValueError(f"its features are of shape {features.shape}: expected [examples, d]")
@@ -209,7 +213,7 @@ def wrap(
         weight: Array | None = None,
         trunk: nn.Module = trunk,
     ) -> Out:
-        a = apply_gates(params, task, s) if gated else open_gates
+        a = apply_gates(params, task, s) if gated else open_gates()
         norms, stats = (
             jax.tree.map(lambda p: rows.pick(p, task), params[k]) for k in ("norms", "stats")
         )
