@@ -52,3 +52,16 @@ def test_arrays_of_the_readme(tmp_path, monkeypatch, capsys):
     assert acc.shape == (2, 2) and (acc[1] > 0.8).all() and acc[1, 0] >= acc[0, 0] - 0.01
     assert names["logits"].shape == (10, 5) and names["share"].shape == (2, 2)
     assert "task 2/2" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_a_loop_of_ones_own_of_the_readme():
+    names = example("hj.init_gates(")
+    params, past, tx = names["params"], names["past"], names["tx"]
+    x, y = np.random.default_rng(0).normal(size=(8, 64)), np.arange(8)
+    opt = tx.init(params)
+    with jax.numpy_rank_promotion("allow"):  # as where hatjax is used
+        for i in range(3):
+            params, opt = names["step"](params, opt, past, x, y, 1, i / 2)
+    moved = np.any(params["net"]["head"] != names["net"]["head"], axis=(1, 2))
+    assert moved.tolist() == [False, True] + 8 * [False]
+    assert set(past) == {"fc1"} and (past["fc1"] > 0).any()
