@@ -34,7 +34,7 @@ from hatjax.errors import InputError, oneline
 from hatjax.types import Tree
 
 FOLDER = "checkpoints"
-KEPT = 2  # the newest, and one more lest it be damaged
+KEPT = 2  # the newest, and the one before in case it is damaged
 
 
 class Position(NamedTuple):

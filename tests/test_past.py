@@ -63,6 +63,39 @@ def binary(params: dict, task: int, key) -> dict:
     return params | {"gates": {k: extreme(k, e) for k, e in params["gates"].items()}}
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["mlp", "alexnet"])
+def test_past_is_untouched(name, seed):
+    """By the compiled program of a run, with its evaluation, schedule and end of a task."""
+    c, tasks, network, approach = small(name, seed=seed)
+    c.lr = 0.5
+    program, hyper = train.compile(c, approach), train.hyperparameters(c)
+    key = jax.random.key(seed)
+    params, memory = program.init(key)
+    length = feed.capacity(tasks, "train", c.batch)
+    seen = {}
+    for t in range(len(tasks)):
+        data = feed.put(tasks, t, "train", length)
+        turn = feed.turn(tasks, t)
+        state = program.begin(params, memory, turn, jax.random.fold_in(key, t), hyper)
+        before = jax.tree.map(jnp.copy, state.params)
+        for _ in range(3):
+            state, _ = program.epoch(state, data, data, turn, hyper)
+        changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, state.params)
+        assert any(jax.tree.leaves(changed["trunk"]))  # there was something to protect
+        state = state._replace(params=state.schedule.params)
+        extreme = binary(state.params, t, jax.random.fold_in(key, 100 + t))
+        schedule = state.schedule._replace(params=extreme)
+        params, memory = program.end(state._replace(schedule=schedule), data, turn, hyper)
+        gates = network.gates(params, t, hyper["approach.s_max"])
+        assert all(set(np.unique(g)) <= {0.0, 1.0} for g in gates.values())
+        for u, logits in seen.items():
+            x = tasks[u].test.x.astype(np.float32)
+            np.testing.assert_array_equal(approach.predict(params, memory, x, u, hyper), logits)
+        x = tasks[t].test.x.astype(np.float32)
+        seen[t] = np.asarray(approach.predict(params, memory, x, t, hyper))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_past_is_untouched_in_the_runner(name, optimizer, seed=0):
@@ -181,6 +214,10 @@ class Unfitting(Careless):
     units = {"fc1": 3}
     rules = {".*kernel": (None, "fc1"), ".*": ("fc1",)}
 
+    @nn.compact
+    def __call__(self, x, gates):
+        return nn.Dense(4, name="fc1")(x.reshape(len(x), -1))
+
 
 class Ungated(Careless):
     rules = {".*kernel": (None, None), ".*": ("fc1",)}
@@ -191,6 +228,7 @@ class Ungated(Careless):
     [
         (Careless(), r"parameter fc1/bias of shape \(4,\) matches no rule"),
         (Misnamed(), "there is no gate 'fc2'"),
+        (Unfitting(), "the gate 'fc1' does not fit its axis"),
         (Ungated(), r"fc1/kernel of shape \(4, 4\) has no gate by the rule"),
     ],
 )
