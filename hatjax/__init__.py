@@ -30,8 +30,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hatjax.arrays import Result, fit
+    from hatjax.analysis.masks import masks as task_masks
+    from hatjax.analysis.masks import overlap
+    from hatjax.analysis.models import Model, evaluate, load, predict
+    from hatjax.analysis.small import Small, cut
     from hatjax.errors import Diverged, InputError
+    from hatjax.experiment.arrays import Result, fit
     from hatjax.forget import forget_task
     from hatjax.hat import (
         PER_TASK,
@@ -45,12 +49,8 @@ if TYPE_CHECKING:
         sparsity,
         used,
     )
-    from hatjax.masks import masks as task_masks
-    from hatjax.masks import overlap
-    from hatjax.models import Model, evaluate, load, predict
     from hatjax.networks import register
     from hatjax.protection import probe
-    from hatjax.small import Small, cut
 
 __version__ = "0.1.0"
 __all__ = [
@@ -62,12 +62,12 @@ __all__ = [
 _PLACES = {  # where they are
     "Diverged": "errors.Diverged",
     "InputError": "errors.InputError",
-    "Model": "models.Model",
-    "Result": "arrays.Result",
-    "Small": "small.Small",
-    "cut": "small.cut",
-    "evaluate": "models.evaluate",
-    "fit": "arrays.fit",
+    "Model": "analysis.models.Model",
+    "Result": "experiment.arrays.Result",
+    "Small": "analysis.small.Small",
+    "cut": "analysis.small.cut",
+    "evaluate": "analysis.models.evaluate",
+    "fit": "experiment.arrays.fit",
     "forget_task": "forget.forget_task",
     **{
         name: f"hat.{name}"
@@ -76,12 +76,12 @@ _PLACES = {  # where they are
             "optimizer", "sparsity", "used",
         )
     },
-    "load": "models.load",
-    "overlap": "masks.overlap",
-    "predict": "models.predict",
+    "load": "analysis.models.load",
+    "overlap": "analysis.masks.overlap",
+    "predict": "analysis.models.predict",
     "probe": "protection.probe",
     "register": "networks.register",
-    "task_masks": "masks.masks",
+    "task_masks": "analysis.masks.masks",
 }
 
 
@@ -89,8 +89,8 @@ def __getattr__(name: str) -> Any:
     # Importing JAX takes a second, and the commands' --help does without it.
     if name not in _PLACES:
         raise AttributeError(f"module 'hatjax' has no attribute {name!r}")
-    module, attribute = _PLACES[name].split(".")
-    return getattr(importlib.import_module(f"hatjax.{module}"), attribute)
+    module, _, attribute = _PLACES[name].rpartition(".")
+    return getattr(importlib.import_module(f"hatjax.{module}".rstrip(".")), attribute)
 
 
 def __dir__() -> list[str]:

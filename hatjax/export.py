@@ -21,11 +21,13 @@ import numpy as np
 from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
-from hatjax import cli, models, networks, reading, savings, workdir
+from hatjax import cli, networks, reading
 from hatjax import config as configs
+from hatjax.analysis import models, savings
+from hatjax.analysis.small import Small, cut, shapes
 from hatjax.errors import InputError, oneline
-from hatjax.small import Small, cut, shapes
 from hatjax.types import Array
+from hatjax.workdir import files
 
 __all__ = ["Small", "cut", "load", "predict", "save"]
 
@@ -63,7 +65,7 @@ def load(where: str | Path) -> Small:
             f"{where} holds no exported network: python -m hatjax.export RUN --task=N writes one"
         )
     try:
-        config = workdir.read_config(where)
+        config = files.read_config(where)
         configs.check(config)
         arrays = reading.npz(where / "network.npz")
         image, classes = (tuple(int(n) for n in arrays[k]) for k in ("image", "classes"))
@@ -104,7 +106,7 @@ def main(argv: list[str]) -> None:
         task = cli.index(given.task, len(model.names))
         where = Path(given.out or Path(argv[1]) / "export" / f"task{given.task}")
         small = cut(model, task)
-        with workdir.folder(where, FILES) as part:
+        with files.folder(where, FILES) as part:
             report = savings.compare(model, task, small, given.batch)
             save(part, small, report)
     except InputError as error:

@@ -17,13 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hatjax import cli, masks, models, results, run, workdir
+from hatjax import cli
 from hatjax import config as configs
+from hatjax.analysis import masks, models
+from hatjax.analysis.models import Model
 from hatjax.errors import InputError, oneline
-from hatjax.models import Model
+from hatjax.experiment import run
 from hatjax.networks import rows
 from hatjax.protection import free
 from hatjax.types import Array, Tree
+from hatjax.workdir import files, results
 
 
 def forget_task(model: Model, task: int, key: Array) -> Model:
@@ -129,7 +132,7 @@ def main(argv: list[str]) -> None:
         freed = released(model, task)
         # Behind those of the run, which end with its last task.
         key = jax.random.fold_in(jax.random.key(model.config.seed), len(model.names) + 1 + task)
-        with workdir.folder(Path(given.out)) as part:
+        with files.folder(Path(given.out)) as part:
             save(source, part, forget_task(model, task, key), task)
         print(
             f"task {task + 1}, {model.names[task]}: {freed['units']:,} units and "

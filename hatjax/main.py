@@ -19,9 +19,10 @@ from pathlib import Path
 
 from absl import flags
 
-from hatjax import cli, stop
+from hatjax import cli
 from hatjax.cli import fail
 from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
+from hatjax.experiment import stop
 
 DEFAULT = "hat_digits.py"
 CONFIG = cli.define_config(DEFAULT)
@@ -52,7 +53,10 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
 
     try:
         from hatjax import config as configs
-        from hatjax import plans, progress, replicas, results, run
+        from hatjax import plans
+        from hatjax.experiment import progress, run
+        from hatjax.training import replicas
+        from hatjax.workdir import results
 
         # Else it tells of backends that are not there.
         logging.getLogger("jax").setLevel(logging.WARNING)

@@ -18,8 +18,9 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from hatjax import cli, plans, stop
+from hatjax import cli, plans
 from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
+from hatjax.experiment import stop
 
 DEFAULT = "study_mnist.py"
 CONFIG = cli.define_config(DEFAULT)
@@ -39,7 +40,7 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
     """Run what is not finished; why which runs failed, by name. Raises Interrupted."""
     import jax
 
-    from hatjax import run
+    from hatjax.experiment import run
 
     failed = {}
     for i, each in enumerate(runs):
@@ -71,15 +72,15 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
 
     A workdir that does not hold this very run counts as one that is not begun.
     """
-    from hatjax import workdir
     from hatjax.report import read
+    from hatjax.workdir import files
 
     found, notes = [], []
     for each in runs:
         found.append(read.Record(each.where, each.config))
         try:
             there = read.read(each.where) if each.where.exists() else found[-1]
-            if not workdir.differences(there.config, each.config):
+            if not files.differences(there.config, each.config):
                 found[-1] = there
                 found[-1] = there._replace(epochs=read.read_epochs(each.where))
         except InputError as error:
@@ -91,14 +92,14 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
     """Plan, run and compare what the flags say."""
     for chatty in ("jax", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    from hatjax import workdir
     from hatjax.report import write
+    from hatjax.workdir import files
 
     study = CONFIG.value
     try:
         where = Path(WORKDIR.value or Path("results") / study.name)
         runs = [Run(name, c, where / name) for name, c in plans.runs(study).items()]
-        finished = [workdir.finished(run.where, run.config) for run in runs if DRY_RUN.value]
+        finished = [files.finished(run.where, run.config) for run in runs if DRY_RUN.value]
         if not DRY_RUN.value:
             where.mkdir(parents=True, exist_ok=True)
     except InputError as error:
@@ -121,7 +122,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         text, notes, lacks = write.write(found, where / "report", notes)
     except InputError as error:
         cli.fail(error)
-    workdir.write_text(where / "study.md", text)
+    files.write_text(where / "study.md", text)
     print(f"\n{text}\ntables in {where / 'study.md'}, report in {where / 'report' / 'index.html'}")
     if lacks:
         print(f"{len(lacks)} things are missing in the report; it names what makes them")

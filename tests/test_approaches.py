@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, models, run
+from hatjax import approaches, config
+from hatjax.analysis import models
+from hatjax.experiment import run
 
 
 @pytest.mark.parametrize("name", sorted(approaches.APPROACHES))

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import arrays as arrays_module
-from hatjax import export, models, run, savings
+from hatjax import export
+from hatjax.analysis import models, savings
+from hatjax.experiment import arrays as arrays_module
+from hatjax.experiment import run
 
 TINY = dict(epochs=3, network={"widths": (12, 12)}, quiet=True)
 

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hatjax import config, models, run, train
+from hatjax import config
+from hatjax.analysis import models
 from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
-from hatjax.products import multiply_adds, products
+from hatjax.experiment import run
+from hatjax.training import train
+from hatjax.training.products import multiply_adds, products
 from hatjax.types import Batch, Step
 
 SMALL = Case("mlp", (6, 5), batch=4, tasks=2)

@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, models, networks, results, train, workdir
+from hatjax import approaches, config, networks
+from hatjax.analysis import models
+from hatjax.data import feed
+from hatjax.data.tasks import by_row
+from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.networks import rows
-from hatjax.tasks import by_row
-from hatjax.tasks.fingerprint import fingerprints
+from hatjax.training import train
 from hatjax.types import Split, Task, Turn
+from hatjax.workdir import files, results
 
 NAMES = list(approaches.APPROACHES)
 CLASSES = (2, 3, 2)  # of the tasks, in the order in which they are learned
@@ -146,7 +150,7 @@ def test_memory_survives_a_save_and_a_load(name, tmp_path):
     c, tasks, network, approach = setup(name)
     params, memory = approach.init(jax.random.key(0))
     memory = jax.tree.map(lambda x: x + 1, memory)
-    workdir.write_text(tmp_path / "config.json", config.to_json(c))
+    files.write_text(tmp_path / "config.json", config.to_json(c))
     results.write_tasks(tmp_path, tasks, fingerprints(tasks))
     acc = np.zeros((len(tasks), len(tasks)))
     results.save(tmp_path, acc, acc, params, memory)
@@ -174,7 +178,7 @@ def test_models_of_the_first_edition_are_read(name, tmp_path):
     before = memory
     if name == "lwf":
         before = memory | {"old": {k: memory["old"][k] for k in old}}
-    workdir.write_text(tmp_path / "config.json", config.to_json(c))
+    files.write_text(tmp_path / "config.json", config.to_json(c))
     results.write_tasks(tmp_path, tasks, fingerprints(tasks))
     acc = np.zeros((len(tasks), len(tasks)))
     results.save(tmp_path, acc, acc, old, before)

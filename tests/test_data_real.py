@@ -2,7 +2,8 @@
 
 import pytest
 
-from hatjax import config, run
+from hatjax import config
+from hatjax.experiment import run
 
 
 @pytest.mark.data

@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import compilation, data
+from hatjax import data
 from hatjax.data import download, npz, public, sources, vision, zipped
 from hatjax.errors import InputError
+from hatjax.experiment import compilation
 from tests import raw_files as files
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

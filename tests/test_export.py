@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, export, masks, models, networks, run, savings, workdir
+from hatjax import approaches, config, export, networks
+from hatjax.analysis import masks, models, savings
 from hatjax.errors import InputError
+from hatjax.experiment import run
 from hatjax.networks.layers import gate
+from hatjax.workdir import files
 from tests import trained
 
 
@@ -107,7 +110,7 @@ def test_what_it_saves(trained_runs):
 def test_what_is_saved_is_all_it_takes(trained_runs, tmp_path):
     model = trained.model(trained_runs["mlp"], "trained")
     small = export.cut(model, 2)
-    with workdir.folder(tmp_path / "there", export.FILES) as part:
+    with files.folder(tmp_path / "there", export.FILES) as part:
         export.save(part, small, {"a": 1})
     shutil.move(tmp_path / "there", tmp_path / "here")
     again = export.load(tmp_path / "here")

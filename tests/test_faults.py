@@ -12,9 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import checkpoints, chunks, config, plans, replicas, results, run
-from hatjax.checkpoints import Position
+from hatjax import config, plans
 from hatjax.errors import Diverged, InputError, Unwritable
+from hatjax.experiment import checkpoints, chunks, run
+from hatjax.experiment.checkpoints import Position
+from hatjax.training import replicas
+from hatjax.workdir import results
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, forget, masks, metrics, models, networks, tasks, train
+from hatjax import approaches, config, forget, networks
+from hatjax.analysis import masks, metrics, models
+from hatjax.data import feed, tasks
 from hatjax.errors import InputError
+from hatjax.training import train
 from tests import trained
 
 KEY = jax.random.key(7)

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, networks, plateau, tasks, train
+from hatjax import approaches, config, networks
+from hatjax.data import feed, tasks
+from hatjax.data.tasks import holdout
 from hatjax.protection import free
-from hatjax.tasks import holdout
+from hatjax.training import plateau, train
 from hatjax.types import Split, State, Task
 from tests.golden_layout import kernel_rows, to_torch, to_tree
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import hatjax
-from hatjax import config, data, plans, run, workdir
+from hatjax import config, data, plans
 from hatjax.data import npz
 from hatjax.errors import InputError
-from tests import hostile
-from tests import raw_files as files
+from hatjax.experiment import run
+from hatjax.workdir import files
+from tests import hostile, raw_files
 
 FIELDS = {a: tuple(config.fields(config.make("digits", a))) for a in config.APPROACHES}
 SINGLE = (
@@ -45,7 +46,7 @@ def root(tmp_path_factory) -> Path:
     names = {name for e in config.EXPERIMENTS.values() for name in e["data"]["sets"]} - {"digits"}
     for name in names:
         grey = name in ("mnist", "fashion_mnist", "notmnist")
-        sized = files.raw(n=200, side=28 if grey else 32, channels=1 if grey else 3, classes=10)
+        sized = raw_files.raw(n=200, side=28 if grey else 32, channels=1 if grey else 3, classes=10)
         npz.write(folder / f"{name}.npz", sized)
     return folder
 
@@ -160,7 +161,7 @@ def test_any_config_json(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / "config"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_bytes(content)
-    hostile.told(lambda: config.check(workdir.read_config(folder)))
+    hostile.told(lambda: config.check(files.read_config(folder)))
 
 
 @hostile.examples(300)

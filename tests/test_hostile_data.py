@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hatjax import config, tasks
-from hatjax.data import pickles, sources, vision, zipped
+from hatjax import config
+from hatjax.data import pickles, sources, tasks, vision, zipped
 from hatjax.data.raw import Raw
 from tests import hostile
 from tests import raw_files as files

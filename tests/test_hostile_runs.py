@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hatjax
-from hatjax import config, export, forget, run, workdir
+from hatjax import config, export, forget
+from hatjax.experiment import run
 from hatjax.report import groups, numbers, read, tables, write
+from hatjax.workdir import files
 from tests import hostile, trained
 
 
@@ -25,12 +27,12 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         c.tasks.count, c.epochs, c.network.widths, c.data.examples = count, 2, widths, 150
         run.run_all({folder / name: c}, quiet=True)
     small = hatjax.cut(hatjax.load(folder / "mine"), 0)
-    with workdir.folder(folder / "small", export.FILES) as part:
+    with files.folder(folder / "small", export.FILES) as part:
         export.save(part, small, {"a": 1})
     return {name: folder / name for name in ("mine", "other", "small")}
 
 
-def files(folder: Path) -> list[str]:
+def all_files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
@@ -43,7 +45,7 @@ LINES = ("{}", "[]", "[" * 2000, '{"task": 0, "epoch": 0}', '{"task": 1e999, "ep
 
 def harm(draw, where: Path, other: Path) -> None:
     """Do something to one file of a folder."""
-    path = where / draw(st.sampled_from(files(where)))
+    path = where / draw(st.sampled_from(all_files(where)))
     kind = draw(st.sampled_from(("cut", "damage", "damage", "remove", "noise", "folder", "pipe",
                                  "swap", "array", "lines")))  # fmt: skip
     content = path.read_bytes()
@@ -60,7 +62,7 @@ def harm(draw, where: Path, other: Path) -> None:
         case "pipe":
             os.mkfifo(path)
         case "swap":
-            shutil.copyfile(other / draw(st.sampled_from(files(other))), path)
+            shutil.copyfile(other / draw(st.sampled_from(all_files(other))), path)
         case "array":
             with open(path, "wb") as file:
                 np.save(file, draw(st.sampled_from(ARRAYS)))
@@ -153,7 +155,7 @@ def test_forget(runs, tmp_path_factory, data):
 
     def leave_out():
         model = forget.forget_task(hatjax.load(where), 0, jax.random.key(0))
-        with workdir.folder(where.parent / "out") as part:
+        with files.folder(where.parent / "out") as part:
             forget.save(where, part, model, 0)
 
     unchanged(where, leave_out, says=str(where))

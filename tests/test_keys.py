@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import keys
+from hatjax.training import keys
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from hatjax import config, run
+from hatjax import config
+from hatjax.experiment import run
 
 
 def resident() -> float:

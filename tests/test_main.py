@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import data, models, run, stop
+from hatjax import data
+from hatjax.analysis import models
 from hatjax.data import npz
+from hatjax.experiment import run, stop
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = ["--config.network.widths=(16,16)", "--config.tasks.count=2", "--config.epochs=2"]

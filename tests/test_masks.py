@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, masks, models, networks
+from hatjax import approaches, config, networks
+from hatjax.analysis import masks, models
 from hatjax.errors import InputError
 
 

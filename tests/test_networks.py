@@ -11,9 +11,13 @@ import pytest
 from ml_collections import ConfigDict
 
 import hatjax
-from hatjax import approaches, config, feed, models, networks, plans, results, run, stop, train
-from hatjax.data import Raw, npz
+from hatjax import approaches, config, networks, plans
+from hatjax.analysis import models
+from hatjax.data import Raw, feed, npz
 from hatjax.errors import InputError, Interrupted
+from hatjax.experiment import run, stop
+from hatjax.training import train
+from hatjax.workdir import results
 from tests.test_past import CLASSES, NETWORKS, small
 from tests.test_replicas import same
 

@@ -7,8 +7,10 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from hatjax import approaches, config, feed, optimizers, schedules, train
+from hatjax import approaches, config
+from hatjax.data import feed
 from hatjax.errors import InputError
+from hatjax.training import optimizers, schedules, train
 from hatjax.types import Step
 from tests.test_past import small
 

@@ -12,8 +12,10 @@ import pytest
 from ml_collections import ConfigDict
 
 import hatjax as hj
-from hatjax import approaches, config, errors, feed, networks, train
+from hatjax import approaches, config, errors, networks
+from hatjax.data import feed
 from hatjax.networks.layers import Dense, gate
+from hatjax.training import train
 from hatjax.types import Split, State, Task
 
 NETWORKS = {  # tiny ones of every kind, and their images

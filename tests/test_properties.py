@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from hatjax import approaches, feed, networks, train
+from hatjax import approaches, networks
 from hatjax.approaches import fisher, lwf, tournament
 from hatjax.approaches.sgd import cross_entropy
+from hatjax.data import feed
+from hatjax.data.tasks import by_row
 from hatjax.networks import rows
-from hatjax.tasks import by_row
+from hatjax.training import train
 from hatjax.types import Batch, Turn
 from tests.test_contract import CLASSES, ROWS, feeds, setup
 

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, models, run
+from hatjax import approaches, config
+from hatjax.analysis import models
+from hatjax.experiment import run
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -12,8 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import config, models, plans, run, workdir
+from hatjax import config, plans
+from hatjax.analysis import models
 from hatjax.data import Raw, npz
+from hatjax.experiment import run
+from hatjax.workdir import files
 
 # Batched products are summed in another order than single ones; nothing else differs.
 CLOSE = dict(rtol=2e-3, atol=2e-5)
@@ -29,7 +32,7 @@ def same(one: Path, other: Path) -> None:
     """The two workdirs hold the same finished run."""
     assert (one / "done").exists() and (other / "done").exists()
     a, b = models.load(one), models.load(other)
-    assert not workdir.differences(a.config, b.config) and a.names == b.names
+    assert not files.differences(a.config, b.config) and a.names == b.names
     pairs = zip(*(jax.tree.leaves((m.params, m.memory)) for m in (a, b)), strict=True)
     for got, want in pairs:
         np.testing.assert_allclose(got, want, **CLOSE)
@@ -72,7 +75,7 @@ def test_a_grid_and_replicas_that_stop_at_different_epochs(tmp_path):
     assert list(where)[:2] == ["seed0-lr=0.05-c=0.1", "seed0-lr=0.05-c=4"] and len(where) == 8
     counts = {len((w / "metrics.jsonl").read_text().splitlines()) for w in where.values()}
     assert len(counts) > 1
-    assert workdir.read_config(where["seed1-lr=0.4-c=4"]).approach.c == 4.0
+    assert files.read_config(where["seed1-lr=0.4-c=4"]).approach.c == 4.0
 
 
 def unequal(folder: Path):

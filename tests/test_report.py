@@ -14,9 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from hatjax import config, forget, metrics, models, plans, run
+from hatjax import config, forget, plans
+from hatjax.analysis import metrics, models
 from hatjax.data import Raw, npz
 from hatjax.errors import InputError
+from hatjax.experiment import run
 from hatjax.report import gallery, groups, numbers, read, tables, write
 
 APPROACHES = ("hat", "random", "joint", "sgd_restart", "sgd")

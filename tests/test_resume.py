@@ -17,21 +17,12 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import (
-    checkpoints,
-    config,
-    course,
-    models,
-    plans,
-    results,
-    run,
-    stop,
-    study,
-    sums,
-    workdir,
-)
-from hatjax.checkpoints import Position
+from hatjax import config, plans, study
+from hatjax.analysis import models
 from hatjax.errors import InputError, Interrupted
+from hatjax.experiment import checkpoints, course, run, stop
+from hatjax.experiment.checkpoints import Position
+from hatjax.workdir import files, results, sums
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = [
@@ -428,7 +419,7 @@ def test_refused_before_anything_is_overwritten(tmp_path):
     run.run_all(runs)
     one, other = runs
     before = (one / "metrics.jsonl").read_bytes()
-    with workdir.locked(other), pytest.raises(InputError, match="another process"):
+    with files.locked(other), pytest.raises(InputError, match="another process"):
         run.run_all(runs, overwrite=True)
     assert (one / "done").exists() and (one / "metrics.jsonl").read_bytes() == before
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import config, metrics
+from hatjax import config
+from hatjax.analysis import metrics
 from hatjax.data import Raw, npz
 
 SETS = config.MIXTURE

@@ -6,8 +6,10 @@ import shutil
 import pytest
 
 import hatjax
-from hatjax import config, run, sums
+from hatjax import config
 from hatjax.errors import InputError
+from hatjax.experiment import run
+from hatjax.workdir import sums
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import config, data, feed, tasks
-from hatjax.data import npz
+from hatjax import config, data
+from hatjax.data import feed, npz, tasks
+from hatjax.data.tasks import holdout, images
 from hatjax.errors import InputError
-from hatjax.tasks import holdout, images
 from hatjax.types import Split, Task
 from tests import raw_files as files
 

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hatjax import approaches, config, feed, networks, plateau, train
+from hatjax import approaches, config, networks
+from hatjax.data import feed
 from hatjax.networks import rows
+from hatjax.training import plateau, train
 from hatjax.types import Split, State, Task
 
 SIZES = (20, 33, 8)  # examples of the tasks: another number of batches, another last batch

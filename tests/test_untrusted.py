@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import config, export, results, run, sums, tasks
-from hatjax.data import download, npz, pickles, sources, zipped
+from hatjax import config, export
+from hatjax.data import download, npz, pickles, sources, tasks, zipped
+from hatjax.experiment import run
 from hatjax.report import read, write
+from hatjax.workdir import results, sums
 from tests import hostile
 from tests import raw_files as files
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import config, results, run, tensorboard
+from hatjax import config
 from hatjax.errors import InputError
+from hatjax.experiment import run, tensorboard
+from hatjax.workdir import results
 
 TINY = ["--config.network.widths=(8,6)", "--config.tasks.count=3", "--config.epochs=2"]
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import config, data, models, run
+from hatjax import config, data
+from hatjax.analysis import models
 from hatjax.data import Raw, npz
+from hatjax.experiment import run
 
 GATES = ("trained", "binary", "soft")
 

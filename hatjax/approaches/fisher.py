@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hatjax import feed
 from hatjax.approaches import sgd
+from hatjax.data import feed
 from hatjax.types import Array, Batch, Data, Network, Tree
 
 CHUNK = 32  # examples whose gradients are held at once

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from hatjax import hat, optimizers, protection
+from hatjax import hat, protection
 from hatjax.approaches import sgd
+from hatjax.training import optimizers
 from hatjax.types import Approach, Array, Network, Step, Tree
 
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from hatjax import optimizers, protection, schedules
+from hatjax import protection
 from hatjax.networks import rows
+from hatjax.training import optimizers, schedules
 from hatjax.types import Approach, Array, Batch, Network, Step, Tree
 
 # For an approach whose loss reads the heads of all tasks.

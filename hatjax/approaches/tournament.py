@@ -3,7 +3,7 @@
 In every generation each rival is trained for some epochs, on the modules as the one before left
 them. Then the parameters of the smallest validation loss so far are restored, and the rivals of the
 path that they belong to become mutations of it. Each rival has a learning rate of its own, which
-falls as in hatjax.plateau.
+falls as in hatjax.training.plateau.
 """
 
 from typing import NamedTuple

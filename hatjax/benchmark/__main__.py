@@ -57,8 +57,8 @@ def main(_: list[str]) -> None:
     """Measure what the flags say, print the tables, keep the numbers."""
     import jax  # here, since it takes a second and --help does not
 
-    from hatjax import workdir
     from hatjax.benchmark import measures, steps
+    from hatjax.workdir import files
 
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of backends that are not there
     try:
@@ -82,7 +82,7 @@ def main(_: list[str]) -> None:
             found[name] = measures.MEASURES[name](case, how)
             print(f"\n{table(name, found[name])}", flush=True)
             if JSON.value:
-                workdir.write_text(Path(JSON.value), json.dumps(found, indent=2) + "\n")
+                files.write_text(Path(JSON.value), json.dumps(found, indent=2) + "\n")
             jax.clear_caches()
     except (InputError, OSError) as error:
         cli.fail(error)

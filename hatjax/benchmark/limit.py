@@ -10,9 +10,11 @@ import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from hatjax import feed, networks, train
+from hatjax import networks
 from hatjax.benchmark.steps import Built, Case, tasks
-from hatjax.products import shape
+from hatjax.data import feed
+from hatjax.training import train
+from hatjax.training.products import shape
 from hatjax.types import Array, Data, Step, Tree
 
 PASSES = 4  # of an update over the weights: read w, read g for its norm, read g, write w

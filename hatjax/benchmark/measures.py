@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hatjax import products
 from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
 from hatjax.errors import InputError
+from hatjax.training import products
 
 Runs = dict[str, Callable[[int], None]]  # what is timed, given how many steps
 Times = dict[str, np.ndarray]  # seconds a step, "rounds"

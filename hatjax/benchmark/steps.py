@@ -10,9 +10,11 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
-from hatjax import approaches, config, feed, keys, networks, protection, replicas, train
+from hatjax import approaches, config, networks, protection
 from hatjax import hat as method
 from hatjax.approaches import sgd
+from hatjax.data import feed
+from hatjax.training import keys, replicas, train
 from hatjax.types import Approach, Array, Data, Network, Split, State, Task, Tree, Turn
 
 IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3)}

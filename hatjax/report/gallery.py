@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from hatjax import masks, models
+from hatjax.analysis import masks, models
 from hatjax.errors import InputError
 from hatjax.report import figures, style
 from hatjax.report.groups import Group, shown

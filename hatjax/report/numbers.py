@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hatjax import metrics
+from hatjax.analysis import metrics
 from hatjax.report.groups import Line, reference
 from hatjax.report.read import Record
 

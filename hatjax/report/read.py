@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import results, workdir
 from hatjax.errors import InputError, oneline
+from hatjax.workdir import files, results
 
 
 class Record(NamedTuple):
@@ -66,8 +66,8 @@ def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
 
 def workdirs(path: Path) -> Iterator[Path]:
     """The folders in and below `path` that have a config.json; none inside another."""
-    for folder, below, files in os.walk(path):
-        if "config.json" in files:
+    for folder, below, names in os.walk(path):
+        if "config.json" in names:
             below.clear()
             yield Path(folder)
         below.sort()
@@ -81,7 +81,7 @@ def shortest(path: Path) -> Path:
 
 def read(where: Path) -> Record:
     """The run in a workdir, without its epochs; InputError if a file of it is damaged."""
-    config = workdir.read_config(where)
+    config = files.read_config(where)
     needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
     fields = configs.fields(config)
     kinds = {"seed": int, "data.sets": tuple}

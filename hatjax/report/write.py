@@ -14,7 +14,7 @@ from hatjax.report.missing import Missing, missing
 from hatjax.report.names import slug
 from hatjax.report.numbers import all_values
 from hatjax.report.read import Record
-from hatjax.workdir import write_text
+from hatjax.workdir.files import write_text
 
 
 def check(where: Path) -> None:

@@ -10,8 +10,8 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from hatjax import limits
+from hatjax.data.tasks import by_row
 from hatjax.errors import InputError
-from hatjax.tasks import by_row
 from hatjax.types import Array, Batch, Data, Split, Task, Turn
 
 

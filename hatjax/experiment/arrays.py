@@ -12,8 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import models, networks, results, run, tasks
+from hatjax import networks
+from hatjax.analysis import models
+from hatjax.data import tasks
 from hatjax.errors import Diverged, InputError, unknown
+from hatjax.experiment import run
+from hatjax.workdir import results
 
 
 class Result(NamedTuple):

@@ -11,9 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import masks, networks
+from hatjax import networks
+from hatjax.analysis import masks
+from hatjax.analysis.models import Model
 from hatjax.errors import InputError
-from hatjax.models import Model
 from hatjax.networks import rows
 from hatjax.protection import on_axis
 from hatjax.types import Network, Tree

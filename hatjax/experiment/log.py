@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import Sequence
 
-from hatjax import metrics, progress, replicas, results, tensorboard, train, workdir
-from hatjax.course import Course
-from hatjax.group import Group
+from hatjax.analysis import metrics
+from hatjax.experiment import progress, tensorboard
+from hatjax.experiment.course import Course
+from hatjax.experiment.group import Group
+from hatjax.training import replicas, train
 from hatjax.types import Approach, Tree
+from hatjax.workdir import files, results
 
 
 class Log(contextlib.ExitStack):
@@ -21,7 +24,7 @@ class Log(contextlib.ExitStack):
         )
         self.boards: dict[int, tensorboard.Board] = {}
         for r in course.going() if board and self.writes else ():
-            with workdir.writing(where := group.places[r]):
+            with files.writing(where := group.places[r]):
                 self.boards[r] = tensorboard.Board(where, results.epochs(where))
             self.callback(self.boards[r].close)
         self.enter_context(self.report)
@@ -34,7 +37,7 @@ class Log(contextlib.ExitStack):
     def epoch(self, rows: dict[int, dict]) -> None:
         """After an epoch; `rows` are the lines of metrics.jsonl by run. Raises Unwritable."""
         for r, row in rows.items() if self.writes else ():
-            with workdir.writing(self.group.places[r]):
+            with files.writing(self.group.places[r]):
                 results.append(self.group.places[r], row)
                 if r in self.boards:
                     self.boards[r].epoch(row)
@@ -50,7 +53,7 @@ class Log(contextlib.ExitStack):
             hyper = train.hyperparameters(self.group.settings[r])
             past = approach.past(memory)
             gates = approach.gates(params, memory, tasks[t].row, hyper)
-            with workdir.writing(self.group.places[r]):
+            with files.writing(self.group.places[r]):
                 self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
         self.report.task(t, epochs, seconds, acc[going])
         if t + 1 < self.group.total:

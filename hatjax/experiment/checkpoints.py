@@ -29,9 +29,10 @@ from ml_collections import ConfigDict
 
 import hatjax
 from hatjax import config as configs
-from hatjax import keys, sums, trees, workdir
 from hatjax.errors import InputError, oneline
+from hatjax.training import keys
 from hatjax.types import Tree
+from hatjax.workdir import files, sums, trees
 
 FOLDER = "checkpoints"
 KEPT = 2  # the newest, and the one before in case it is damaged
@@ -126,9 +127,9 @@ def go_back(where: Path, at: Position) -> None:
     """Remove what is newer than the position `at`, and what was left half written."""
     for newer in positions(where):
         if newer > at:
-            workdir.remove(place(where, newer))
+            files.remove(place(where, newer))
     for part in (where / FOLDER).glob(".*.part"):
-        workdir.remove(part)
+        files.remove(part)
 
 
 def stand(where: Path) -> Standing:
@@ -180,7 +181,7 @@ def load(where: Path, at: Position, shapes: Tree) -> Saved:
 
 def remove(where: Path) -> None:
     """Remove the checkpoints of a run."""
-    workdir.remove(where / FOLDER)
+    files.remove(where / FOLDER)
 
 
 def packed(tree: Tree) -> Tree:

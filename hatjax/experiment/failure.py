@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 
-from hatjax import checkpoints, replicas, train, workdir
-from hatjax.course import Course, save
-from hatjax.group import Group
-from hatjax.log import Log
+from hatjax.experiment import checkpoints
+from hatjax.experiment.course import Course, save
+from hatjax.experiment.group import Group
+from hatjax.experiment.log import Log
+from hatjax.training import replicas, train
 from hatjax.types import Approach, Data, State, Tree, Turn
+from hatjax.workdir import files
 
 
 def handle(
@@ -45,8 +47,8 @@ def handle(
         if epoch:  # else that is where the task before ended, or nothing
             save(group, course, lost)
         for r in lost if replicas.writes() else ():
-            with workdir.writing(group.places[r]):
-                workdir.write_text(group.places[r] / "diverged", course.lost[r])
+            with files.writing(group.places[r]):
+                files.write_text(group.places[r] / "diverged", course.lost[r])
 
 
 def largest_gradient(group: Group, approach: Approach, course: Course, r: int, step: int) -> str:

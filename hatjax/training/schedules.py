@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax import plateau
+from hatjax.training import plateau
 from hatjax.types import Array, Schedule
 
 

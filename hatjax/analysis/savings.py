@@ -7,11 +7,14 @@ from functools import partial
 import jax
 import numpy as np
 
-from hatjax import data, models, networks, tasks, train
+from hatjax import data, networks
+from hatjax.analysis import models
+from hatjax.analysis.models import Model
+from hatjax.analysis.small import Small
+from hatjax.data import tasks
 from hatjax.errors import InputError
-from hatjax.models import Model
-from hatjax.products import multiply_adds, products
-from hatjax.small import Small
+from hatjax.training import train
+from hatjax.training.products import multiply_adds, products
 from hatjax.types import Array, Tree
 
 # Outputs of the small network that differ by more than this share of the largest are wrong.

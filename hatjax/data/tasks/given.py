@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from hatjax import data
 from hatjax.data.raw import consistent, numbers
+from hatjax.data.tasks.holdout import hold_out
 from hatjax.errors import InputError
-from hatjax.tasks.holdout import hold_out
 from hatjax.types import Split, Task
 
 

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from hatjax import data
 from hatjax.data import Raw
+from hatjax.data.tasks import given, images, permuted, split
 from hatjax.errors import InputError, unknown
-from hatjax.tasks import given, images, permuted, split
 from hatjax.types import Task
 
 GIVEN = "given"  # config.tasks.kind where the tasks are arrays (of_arrays)

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from hatjax import protection, train
+from hatjax import protection
+from hatjax.analysis.models import Model
 from hatjax.errors import InputError
-from hatjax.models import Model
+from hatjax.training import train
 from hatjax.types import Array, Tree
 
 # A gate up to this is closed: even thousands of such units together change an output by less than

@@ -8,33 +8,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import (
-    approaches,
-    checkpoints,
-    chunks,
-    compilation,
-    failure,
-    feed,
-    metrics,
-    models,
-    networks,
-    progress,
-    replicas,
-    results,
-    stop,
-    tasks,
-    tensorboard,
-    train,
-    workdir,
-)
+from hatjax import approaches, networks
 from hatjax import config as configs
-from hatjax import course as courses
-from hatjax.course import Course
+from hatjax.analysis import metrics, models
+from hatjax.data import feed, tasks
 from hatjax.errors import Diverged, Interrupted
-from hatjax.group import Group
-from hatjax.log import Log
-from hatjax.products import multiply_adds, products
+from hatjax.experiment import checkpoints, chunks, compilation, failure, progress, stop, tensorboard
+from hatjax.experiment import course as courses
+from hatjax.experiment.course import Course
+from hatjax.experiment.group import Group
+from hatjax.experiment.log import Log
+from hatjax.training import replicas, train
+from hatjax.training.products import multiply_adds, products
 from hatjax.types import Approach, Network, Task
+from hatjax.workdir import files, results
 
 
 def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Network]:
@@ -164,12 +151,12 @@ def open_all(
     Raises InputError, before any is written to, if one cannot be used.
     """
     for where, config in runs.items():
-        workdir.check(where, config, overwrite)
+        files.check(where, config, overwrite)
     for where in runs:
-        locks.enter_context(workdir.locked(where))
-    done = [w for w, config in runs.items() if not overwrite and workdir.finished(w, config)]
+        locks.enter_context(files.locked(where))
+    done = [w for w, config in runs.items() if not overwrite and files.finished(w, config)]
     for where in runs.keys() - done:
-        workdir.prepare(where, runs[where], overwrite)
+        files.prepare(where, runs[where], overwrite)
     return done
 
 
@@ -193,7 +180,7 @@ def together(
     else:
         course = courses.begin(group, program)
     for r in course.going() if replicas.writes() else ():
-        with workdir.writing(group.places[r]):
+        with files.writing(group.places[r]):
             results.write_tasks(group.places[r], group.tasks[r], group.fingerprints(r))
     with Log(group, course, quiet, board) as log:
         log.say(notes)
@@ -213,12 +200,12 @@ def together(
                 halt(stopping, course)
     done = [group.places[r] for r in course.going()] if replicas.writes() else []
     for where in done:
-        with workdir.writing(where):
-            workdir.flush(where)
-            workdir.write_text(where / "done", "")
-            workdir.flush(where)
+        with files.writing(where):
+            files.flush(where)
+            files.write_text(where / "done", "")
+            files.flush(where)
     for where in done:  # only now, lest some run be finished without the others' last position
-        with workdir.writing(where):
+        with files.writing(where):
             checkpoints.remove(where)
     return course
 
@@ -266,10 +253,10 @@ def finished(where: Path, config: ConfigDict) -> bool:
 
     Raises InputError if it has some, and another process is just beginning anew there.
     """
-    there = workdir.finished(where, config)
+    there = files.finished(where, config)
     if there and replicas.writes() and (where / checkpoints.FOLDER).exists():
-        with workdir.locked(where):
-            if there := workdir.finished(where, config):
+        with files.locked(where):
+            if there := files.finished(where, config):
                 checkpoints.remove(where)
     return there
 
@@ -290,7 +277,7 @@ def publish(group: Group, course: Course) -> None:
     """Put the results so far into the workdirs, from the checkpoints between two tasks."""
     for r in course.going() if replicas.writes() else ():
         where = group.places[r]
-        with workdir.writing(where):
+        with files.writing(where):
             model = checkpoints.place(where, course.at) / "state"
             results.save_copy(where, course.acc[r], course.loss[r], model)
 

@@ -11,7 +11,7 @@ A workdir holds
     accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
     model/          parameters and memory after the last finished task, saved with orbax, and the
                     SHA-256 of its files
-    checkpoints/    what an unfinished run goes on from (hatjax.checkpoints)
+    checkpoints/    what an unfinished run goes on from (hatjax.experiment.checkpoints)
     diverged        why the run stopped, if its loss was no longer a number
     done            there once all tasks are finished
     export/         small networks of single tasks (hatjax.export)
@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from hatjax import reading, trees, workdir
+from hatjax import reading
+from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.errors import InputError, oneline
-from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Task, Tree
+from hatjax.workdir import files, trees
 
 
 def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
@@ -193,9 +194,9 @@ def _save(where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path]
     os.replace(part, where / "model")
     shutil.rmtree(old, ignore_errors=True)
     # After the model, lest they tell of a task that it has not learned.
-    workdir.write_array(where / "loss.npy", loss)
-    workdir.write_array(where / "accuracy.npy", acc)
-    workdir.write_text(
+    files.write_array(where / "loss.npy", loss)
+    files.write_array(where / "accuracy.npy", acc)
+    files.write_text(
         where / "accuracy.txt",
         "".join(" ".join(f"{a:.4f}" for a in row) + "\n" for row in acc),
     )

@@ -6,11 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from hatjax import checkpoints, keys, replicas, results, train, workdir
-from hatjax.checkpoints import About, Position, Saved
 from hatjax.errors import InputError
-from hatjax.group import Group
+from hatjax.experiment import checkpoints
+from hatjax.experiment.checkpoints import About, Position, Saved
+from hatjax.experiment.group import Group
+from hatjax.training import keys, replicas, train
 from hatjax.types import Approach, Tree, Turn
+from hatjax.workdir import files, results
 
 
 @dataclasses.dataclass
@@ -31,8 +33,8 @@ class Course:
 def begin(group: Group, program: train.Program) -> Course:
     """Before the first task; whatever the workdirs hold of earlier attempts is removed."""
     for where in group.places if replicas.writes() else ():
-        with workdir.writing(where):
-            workdir.clean(where)
+        with files.writing(where):
+            files.clean(where)
     acc, loss = np.zeros((2, group.count, group.total, group.total))
     return Course(Position(0, 0), program.init(group.key(0)), acc, loss, {})
 
@@ -51,7 +53,7 @@ def save(group: Group, course: Course, runs: list[int]) -> None:
             [place.name for place in group.places],
             checkpoints.versions(),
         )
-        with workdir.writing(where):
+        with files.writing(where):
             saved = Saved(group.one(r, tree), course.acc[r], course.loss[r])
             checkpoints.save(where, course.at, saved, about)
     for r in runs if replicas.writes() else ():  # only now: all have this position
@@ -93,7 +95,7 @@ def check(group: Group, at: Position) -> tuple[dict[int, str], list[str]]:
         if r in lost:
             continue
         about, now = checkpoints.about(where, at), checkpoints.versions()
-        if other := workdir.differences(about.config, group.settings[r]):
+        if other := files.differences(about.config, group.settings[r]):
             raise InputError(
                 f"{checkpoints.place(where, at)} is of another configuration ({'; '.join(other)}): "
                 "begin anew with --overwrite"
@@ -120,8 +122,8 @@ def read(group: Group, at: Position, lost: dict[int, str], packed: Tree) -> tupl
         if r not in lost
     }
     for where in (group.places[r] for r in saved):
-        with workdir.writing(where):
-            workdir.remove(where / "diverged")
+        with files.writing(where):
+            files.remove(where / "diverged")
             checkpoints.go_back(where, at)
     each = [saved.get(r) or next(iter(saved.values())) for r in range(group.count)]
     each += [each[-1]] * (group.placement.padded - group.count)

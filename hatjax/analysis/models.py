@@ -7,11 +7,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import approaches, networks, results, train, trees, workdir
+from hatjax import approaches, networks
 from hatjax import config as configs
 from hatjax.data.raw import numbers
 from hatjax.errors import InputError, oneline
+from hatjax.training import train
 from hatjax.types import Approach, Array, Network, Tree
+from hatjax.workdir import files, results, trees
 
 
 class Model(NamedTuple):
@@ -37,7 +39,7 @@ def load(where: str | Path) -> Model:
     Raises InputError if there is no run, no finished task yet, or a damaged file.
     """
     where = Path(where)
-    config = workdir.read_config(where)
+    config = files.read_config(where)
     # The second is the model for the moment in which a newer one takes its place.
     folder = next((p for p in (where / "model", where / ".model.old") if p.exists()), None)
     if not folder:

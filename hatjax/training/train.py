@@ -15,7 +15,7 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import feed
+from hatjax.data import feed
 from hatjax.types import Approach, Array, Batch, Data, Out, State, Step, Tree, Turn
 
 Hyper = dict[str, Array]
@@ -50,7 +50,7 @@ def compile(config: ConfigDict, approach: Approach) -> Program:
 
 
 def functions(config: ConfigDict, approach: Approach) -> Program:
-    """The functions of a run. hatjax.replicas maps them over many runs at once."""
+    """The functions of a run. hatjax.training.replicas maps them over many runs at once."""
 
     def begin(params: Tree, memory: Tree, turn: Turn, key: Array, hyper: Hyper) -> State:
         key, start = jax.random.split(key)

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import feed, keys, replicas, train
-from hatjax.tasks.fingerprint import fingerprints
+from hatjax.data import feed
+from hatjax.data.tasks.fingerprint import fingerprints
+from hatjax.training import keys, replicas, train
 from hatjax.types import Approach, Array, Data, Task, Tree, Turn
 
 

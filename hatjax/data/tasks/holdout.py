@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax.tasks.images import take
+from hatjax.data.tasks.images import take
 from hatjax.types import Split
 
 

@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 from hatjax import data
 from hatjax.data import Raw
+from hatjax.data.tasks.holdout import hold_out, order
+from hatjax.data.tasks.images import take
 from hatjax.errors import InputError
-from hatjax.tasks.holdout import hold_out, order
-from hatjax.tasks.images import take
 from hatjax.types import Split, Task
 
 

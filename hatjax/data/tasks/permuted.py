@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from hatjax import data, limits
 from hatjax.data import Raw
+from hatjax.data.tasks.holdout import hold_out, order
 from hatjax.errors import InputError
-from hatjax.tasks.holdout import hold_out, order
 from hatjax.types import Split, Task
 
 

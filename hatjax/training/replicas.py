@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from hatjax import train
 from hatjax.errors import InputError
+from hatjax.training import train
 from hatjax.types import Approach, Batch, Data, Task, Tree, Turn
 
 T = TypeVar("T")

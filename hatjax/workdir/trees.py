@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jax.tree_util import keystr
 
-from hatjax import sums
 from hatjax.types import Tree
+from hatjax.workdir import sums
 
 
 def save(path: Path, tree: Tree) -> None:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from hatjax import checkpoints, replicas
-from hatjax.checkpoints import Position
 from hatjax.errors import InputError
+from hatjax.experiment import checkpoints
+from hatjax.experiment.checkpoints import Position
+from hatjax.training import replicas
 from hatjax.types import Approach, Task
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from hatjax import metrics
+from hatjax.analysis import metrics
 
 SHOWN = 12  # so many tasks fit a printed matrix
 

@@ -2,7 +2,7 @@
 
     --config.optimizer.name=adamw --config.optimizer.weight_decay=0.05
 
-The learning rate is that of the schedule (config.lr, hatjax.schedules); everything else in
+The learning rate is that of the schedule (config.lr, hatjax.training.schedules); everything else in
 config.optimizer is an argument of the optax function of that name.
 """
 

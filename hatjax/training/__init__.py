@@ -1,0 +1,1 @@
+"""Steps, epochs and evaluation: the compiled part of a run."""
