@@ -54,9 +54,9 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
     try:
         from hatjax import config as configs
         from hatjax import plans
-        from hatjax.experiment import progress, run
+        from hatjax.experiment import description, display, run
         from hatjax.training import replicas
-        from hatjax.workdir import results
+        from hatjax.workdir import files
 
         # Else it tells of backends that are not there.
         logging.getLogger("jax").setLevel(logging.WARNING)
@@ -70,7 +70,6 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         name = f"{config.experiment}-{config.approach.name}"
         name += f"-seed{config.seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)
-        runs = {where / replica: c for replica, c in runs.items()}
         if DISTRIBUTED.value and not DRY_RUN.value:
             if len(runs) == 1:
                 raise InputError(
@@ -80,25 +79,22 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
             stop.take()
         if DRY_RUN.value:
-            print(run.describe(config))
-        elif where in runs and not OVERWRITE.value and run.finished(where, runs[where]):
-            print(f"finished before; --overwrite begins anew\n{run.recall(where)}")
-        elif where in runs:
-            run.run(runs[where], where, OVERWRITE.value, TENSORBOARD.value, stopping)
+            print(description.describe(config))
+        elif "" in runs:
+            if not OVERWRITE.value and files.finished(where, config):
+                print("finished before; --overwrite begins anew")
+            run.run(config, where, OVERWRITE.value, TENSORBOARD.value, stopping)
         else:
-            done = [not OVERWRITE.value and run.finished(w, c) for w, c in runs.items()]
-            done = dict(zip(runs, replicas.agreed(done), strict=True))
-            left = {w: c for w, c in runs.items() if not done[w]}
-            if left:
-                run.run_all(
-                    left,
-                    OVERWRITE.value,
-                    config.at_once,
-                    board=TENSORBOARD.value,
-                    stopping=stopping,
-                )
+            accs = run.run_sweep(
+                where,
+                runs,
+                OVERWRITE.value,
+                config.at_once,
+                board=TENSORBOARD.value,
+                stopping=stopping,
+            )
             if replicas.writes():
-                print(progress.comparison({w: results.read_accuracy(w) for w in runs}))
+                print(display.comparison(dict(zip(runs, accs, strict=True)), where))
     except InputError as error:
         fail(error)
     except jax.errors.JaxRuntimeError as error:

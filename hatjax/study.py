@@ -40,7 +40,8 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
     """Run what is not finished; why which runs failed, by name. Raises Interrupted."""
     import jax
 
-    from hatjax.experiment import run
+    from hatjax.experiment import run, sweep
+    from hatjax.workdir import files
 
     failed = {}
     for i, each in enumerate(runs):
@@ -48,7 +49,8 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
             raise Interrupted("stopped between two runs")
         print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
         try:
-            if run.finished(each.where, each.config):
+            if files.finished(each.where, each.config):
+                sweep.tidy(each.where, [""])
                 print("finished before")
                 continue
             began = time.monotonic()

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hatjax import config, plans
 from hatjax.errors import Diverged, InputError, Unwritable
-from hatjax.experiment import checkpoints, chunks, run
-from hatjax.experiment.checkpoints import Position
+from hatjax.experiment import checkpoint, run
+from hatjax.experiment.memory import advice
 from hatjax.training import replicas
 from hatjax.workdir import results
 
@@ -64,27 +65,30 @@ def test_lower_goes_on_with_a_lower_rate(tmp_path, capsys):
 def test_the_state_before_is_kept_and_lower_goes_on_from_it(tmp_path, capsys):
     """A run that diverges in a later epoch, since its rate is raised there."""
     c = small(epochs=6)
-    where, save = tmp_path / "w", checkpoints.save
+    where, save = tmp_path / "w", checkpoint.save
     # As if it had learned with lr 0.05 so far: its checkpoint says that the rate is high now.
     c.checkpoint.epochs = 1
     monkey = pytest.MonkeyPatch()
 
-    def raised(place, at, saved, about):
-        if at == Position(0, 2):
-            schedule = saved.tree.schedule._replace(lr=np.float32(1e30))
-            saved = saved._replace(tree=saved.tree._replace(schedule=schedule))
-        save(place, at, saved, about)
-        if at == Position(0, 2):
+    def raised(inputs, progress, only=None):
+        if (progress.task, progress.epoch) == (0, 2):
+            schedule = progress.state.schedule
+            schedule = schedule._replace(lr=jnp.full_like(schedule.lr, 1e30))
+            progress.state = progress.state._replace(schedule=schedule)
+        save(inputs, progress, only)
+        if (progress.task, progress.epoch) == (0, 2):
             raise KeyboardInterrupt
 
-    monkey.setattr(checkpoints, "save", raised)
+    monkey.setattr(checkpoint, "save", raised)
     with pytest.raises(KeyboardInterrupt):
         run.run(c, where)
     monkey.undo()
     for _ in range(2):  # it diverges again in the same place
         with pytest.raises(Diverged, match="task 1, epoch 3, step "):
             run.run(c, where)
-        assert checkpoints.positions(where)[0] == Position(0, 2)
+        folder = where / "checkpoints"
+        about = checkpoint.read_about(folder, checkpoint.numbers(folder)[0])
+        assert (about["task"], about["epoch"]) == (0, 2)
         assert [row["epoch"] for row in lines(where)] == [0, 1]
     c.on_nan, c.lr_factor = "lower", 3.0
     capsys.readouterr()
@@ -95,35 +99,48 @@ def test_the_state_before_is_kept_and_lower_goes_on_from_it(tmp_path, capsys):
     assert not (where / "checkpoints").exists()
 
 
-def test_one_of_a_group_diverges_in_the_middle(tmp_path):
-    """The others learn what they learn without a pause, though the group is cut off afterwards."""
+def test_one_of_a_sweep_diverges(tmp_path, capsys):
+    """The others learn as without a pause, though the sweep is cut off afterwards.
+
+    The run itself goes on alone from before that epoch when the command is repeated.
+    """
     c = small(epochs=4, seeds=1)
     c.grid, c.approach.clip, c.checkpoint.epochs = "lr=0.05,1e30,0.1", 1e38, 1
-    runs = {where: own for where, own in plans.replicas(c).items()}
-
-    def of(folder: str) -> dict:
-        return {tmp_path / folder / name: own for name, own in runs.items()}
-
+    runs = plans.replicas(c)
     with pytest.raises(Diverged):
-        run.run_all(of("whole"))
-    save = checkpoints.save
+        run.run_sweep(tmp_path / "whole", runs)
+    save = checkpoint.save
     monkey = pytest.MonkeyPatch()
 
-    def cut(place, at, *rest):
-        save(place, at, *rest)
-        if at == Position(1, 1) and place.name == "seed0-lr=0.1":
+    def cut(inputs, progress, only=None):
+        save(inputs, progress, only)
+        if (progress.task, progress.epoch) == (1, 1):
             raise KeyboardInterrupt
 
-    monkey.setattr(checkpoints, "save", cut)
+    monkey.setattr(checkpoint, "save", cut)
     with pytest.raises(KeyboardInterrupt):
-        run.run_all(of("cut"))
+        run.run_sweep(tmp_path / "cut", runs)
     monkey.undo()
-    with pytest.raises(Diverged, match=r"lr=1e\+30"):
-        run.run_all(of("cut"))
+    with pytest.raises(Diverged, match=r"lr=1e\+30") as error:
+        run.run_sweep(tmp_path / "cut", runs)
+    assert str(error.value).count("is not a finite number") == 1
     for name in ("seed0-lr=0.05", "seed0-lr=0.1"):
         for file in ("metrics.jsonl", "accuracy.npy", "done"):
             one, other = (tmp_path / k / name / file for k in ("whole", "cut"))
             assert one.read_bytes() == other.read_bytes()
+    lost = tmp_path / "cut" / "seed0-lr=1e+30"
+    assert "lr=1e+30" in (lost / "diverged").read_text() and (lost / "checkpoints").exists()
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+    for own in runs.values():
+        own.on_nan, own.lr_factor = "lower", 1e30
+    with pytest.raises(InputError, match="lr_factor: 3.0, now 1e.30"):
+        run.run_sweep(tmp_path / "cut", runs)
+    for own in runs.values():
+        own.lr_factor = 3.0
+    capsys.readouterr()
+    run.run_sweep(tmp_path / "cut", runs)
+    assert "back to before this epoch, with the rate" in capsys.readouterr().out
+    assert (lost / "done").exists() and not (lost / "diverged").exists()
 
 
 def test_the_folder_vanishes(tmp_path, monkeypatch):
@@ -224,7 +241,7 @@ def test_what_would_fit(monkeypatch):
     monkeypatch.setattr(replicas, "free_memory", lambda: 0.01 * one)
     for said in ("RESOURCE_EXHAUSTED: 8 bytes", "INTERNAL: Out of memory allocating 8 bytes"):
         with pytest.raises(InputError, match="out of memory: a run takes about"):
-            with chunks.advice(c, approach, sequence, 1):
+            with advice(c, approach, sequence, 1):
                 raise jax.errors.JaxRuntimeError(said)
-    with pytest.raises(jax.errors.JaxRuntimeError), chunks.advice(c, approach, sequence, 1):
+    with pytest.raises(jax.errors.JaxRuntimeError), advice(c, approach, sequence, 1):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

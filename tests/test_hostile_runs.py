@@ -25,7 +25,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     for name, approach, count, widths in (("mine", "hat", 2, (6, 5)), ("other", "sgd", 3, (4,))):
         c = config.make("digits", approach)
         c.tasks.count, c.epochs, c.network.widths, c.data.examples = count, 2, widths, 150
-        run.run_all({folder / name: c}, quiet=True)
+        run.run_sweep(folder / name, {"": c}, quiet=True)
     small = hatjax.cut(hatjax.load(folder / "mine"), 0)
     with files.folder(folder / "small", export.FILES) as part:
         export.save(part, small, {"a": 1})

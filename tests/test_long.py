@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hatjax import config
-from hatjax.experiment import run
+from hatjax.experiment import loop, run
 
 
 def resident() -> float:
@@ -21,7 +21,7 @@ def resident() -> float:
 def test_two_hundred_tasks(tmp_path, monkeypatch, approach):
     c = config.make("digits", approach)
     c.network.widths, c.tasks.count, c.data.examples, c.epochs = (30, 30), 200, 200, 4
-    learn, evaluate, memory, seconds, tests = run.learn, run.evaluate, [], [], []
+    train, evaluate, memory, seconds, tests = loop.train_task, loop.evaluate, [], [], []
 
     def timed(function, times):
         def call(*args):
@@ -32,13 +32,13 @@ def test_two_hundred_tasks(tmp_path, monkeypatch, approach):
 
         return call
 
-    def watched(group, program, course):
-        evaluate(group, program, course)
+    def watched(*args):
+        evaluate(*args)
         memory.append(resident())
 
-    monkeypatch.setattr(run, "learn", timed(learn, seconds))
-    monkeypatch.setattr(run, "evaluate", timed(watched, tests))
-    run.run_all({tmp_path / "w": c}, quiet=True)
+    monkeypatch.setattr(loop, "train_task", timed(train, seconds))
+    monkeypatch.setattr(loop, "evaluate", timed(watched, tests))
+    run.run_sweep(tmp_path / "w", {"": c}, quiet=True)
     each = np.median(np.reshape(seconds, (10, 20)), axis=1) * 1000
     print("\nMiB", np.round(memory[19::20]), "\nms to learn a task", np.round(each, 1))
     print("ms to evaluate all tasks so far", np.round(np.array(tests[19::20]) * 1000))

@@ -92,7 +92,7 @@ def test_replicas_with_moments_and_norms_are_the_runs_alone(images, tmp_path, op
     if optimizer == "adamw":  # without which it makes of a gradient's rounding a whole step
         images.optimizer.eps = 1e-2
     runs = plans.replicas(images)
-    run.run_all({tmp_path / "all" / name: c for name, c in runs.items()})
+    run.run_sweep(tmp_path / "all", runs)
     for name, c in runs.items():
         run.run(c, tmp_path / name)
         same(tmp_path / "all" / name, tmp_path / name)

@@ -51,7 +51,7 @@ def same(one: Path, other: Path) -> None:
 def check(c, folder: Path) -> dict[str, Path]:
     """Runs all replicas of `c` together and each alone."""
     runs = plans.replicas(c)
-    run.run_all({folder / "all" / name: own for name, own in runs.items()})
+    run.run_sweep(folder / "all", runs)
     for name, own in runs.items():
         run.run(own, folder / "alone" / name)
         same(folder / "all" / name, folder / "alone" / name)
@@ -105,14 +105,14 @@ def test_task_orders_of_different_lengths(name, tmp_path):
 def test_in_chunks_and_one_that_diverges(tmp_path, capsys):
     c = small("sgd")
     c.grid, c.approach.clip = "lr=0.05,1e30,0.1", 1e30
-    runs = {tmp_path / name: own for name, own in plans.replicas(c).items()}
+    runs = plans.replicas(c)
     with pytest.raises(run.Diverged, match=r"seed0-lr=1e\+30: the loss is not a finite number"):
-        run.run_all(runs, at_once=2)
+        run.run_sweep(tmp_path, runs, at_once=2)
     assert "3 runs, 2 at once" in capsys.readouterr().out
-    done = [where.name for where in runs if (where / "done").exists()]
+    done = [name for name in runs if (tmp_path / name / "done").exists()]
     assert done == ["seed0-lr=0.05", "seed0-lr=0.1"]
     for name in done:
-        run.run(runs[tmp_path / name], tmp_path / "alone" / name)
+        run.run(runs[name], tmp_path / "alone" / name)
         same(tmp_path / name, tmp_path / "alone" / name)
 
 

@@ -37,17 +37,17 @@ def runs(tmp_path_factory) -> Path:
     for approach in APPROACHES:
         c = digits(approach)
         c.seeds = 2
-        run.run_all({folder / approach / k: r for k, r in plans.replicas(c).items()}, quiet=True)
+        run.run_sweep(folder / approach, plans.replicas(c), quiet=True)
     c = digits("hat")
     c.grid = "approach.s_max=50,400 approach.c=0.1,2"
-    run.run_all({folder / "grid" / k: r for k, r in plans.replicas(c).items()}, quiet=True)
+    run.run_sweep(folder / "grid", plans.replicas(c), quiet=True)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (60, 12, 12, 3), np.uint8), np.arange(60) % 3
     npz.write(folder / "mine.npz", Raw(x, y, x[:9], y[:9]))
     c = config.make("compression", "hat")
     c.data.sets, c.data.root, c.data.image = ("mine",), str(folder), ()
     c.network.widths, c.epochs, c.batch = (4, 4, 4, 8, 8), 3, 16
-    run.run_all({folder / "alone": c}, quiet=True)
+    run.run_sweep(folder / "alone", {"": c}, quiet=True)
     # One that runs still: its last task is not learned, and a line is being written.
     running = folder / "running" / "seed7"
     shutil.copytree(folder / "hat" / "seed0", running)

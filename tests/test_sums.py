@@ -9,7 +9,7 @@ import hatjax
 from hatjax import config
 from hatjax.errors import InputError
 from hatjax.experiment import run
-from hatjax.workdir import sums
+from hatjax.workdir import trees
 
 
 @pytest.fixture
@@ -17,12 +17,12 @@ def folder(tmp_path):
     (tmp_path / "f" / "below").mkdir(parents=True)
     (tmp_path / "f" / "a").write_bytes(b"1\r\n2")
     (tmp_path / "f" / "below" / "b  c").write_bytes(bytes(range(256)))
-    sums.write(tmp_path / "f")
+    trees.write_sums(tmp_path / "f")
     return tmp_path / "f"
 
 
 def test_whole(folder):
-    assert sums.altered(folder) == []
+    assert trees.altered(folder) == []
 
 
 @pytest.mark.parametrize(
@@ -35,16 +35,16 @@ def test_whole(folder):
         (lambda f: shutil.rmtree(f / "below"), ["below/b  c"]),
         (lambda f: os.mkfifo(f / "pipe"), ["pipe"]),
         (lambda f: (f / "gone").symlink_to("nowhere"), ["gone"]),
-        (lambda f: (f / sums.NAME).unlink(), [sums.NAME]),
-        (lambda f: (f / sums.NAME).write_bytes(b"\xff"), [sums.NAME]),
-        (lambda f: (f / sums.NAME).write_text("nothing\n"), [sums.NAME]),
-        (lambda f: (f / sums.NAME).write_text(""), ["a", "below/b  c"]),
-        (lambda f: shutil.rmtree(f), [sums.NAME]),
+        (lambda f: (f / trees.SUMS).unlink(), [trees.SUMS]),
+        (lambda f: (f / trees.SUMS).write_bytes(b"\xff"), [trees.SUMS]),
+        (lambda f: (f / trees.SUMS).write_text("nothing\n"), [trees.SUMS]),
+        (lambda f: (f / trees.SUMS).write_text(""), ["a", "below/b  c"]),
+        (lambda f: shutil.rmtree(f), [trees.SUMS]),
     ],
 )
 def test_altered(folder, act, bad):
     act(folder)
-    assert sums.altered(folder) == bad
+    assert trees.altered(folder) == bad
 
 
 def test_files_that_the_disk_does_not_give(folder, monkeypatch):
@@ -52,14 +52,14 @@ def test_files_that_the_disk_does_not_give(folder, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("hashlib.file_digest", fail)
-    assert sums.altered(folder) == ["a", "below/b  c"]
+    assert trees.altered(folder) == ["a", "below/b  c"]
 
 
 def test_a_bit_of_a_weight(tmp_path):
     """orbax would load another number."""
     c = config.make("digits", "hat")
     c.tasks.count, c.epochs, c.network.widths, c.data.examples = 1, 1, (6, 5), 150
-    run.run_all({tmp_path / "run": c}, quiet=True)
+    run.run_sweep(tmp_path / "run", {"": c}, quiet=True)
     for path in [p for p in (tmp_path / "run" / "model").rglob("*") if p.is_file()]:
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if content else b"1")

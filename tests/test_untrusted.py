@@ -18,7 +18,7 @@ from hatjax import config, export
 from hatjax.data import download, npz, pickles, sources, tasks, zipped
 from hatjax.experiment import run
 from hatjax.report import read, write
-from hatjax.workdir import results, sums
+from hatjax.workdir import results, trees
 from tests import hostile
 from tests import raw_files as files
 
@@ -185,7 +185,7 @@ def trained(tmp_path_factory) -> Path:
     c = config.make("digits", "hat")
     c.tasks.count, c.epochs, c.network.widths, c.data.examples = 1, 1, (4, 4), 150
     where = tmp_path_factory.mktemp("trained") / "run"
-    run.run_all({where: c}, quiet=True)
+    run.run_sweep(where, {"": c}, quiet=True)
     return where
 
 
@@ -221,7 +221,7 @@ def test_every_file_of_a_model(trained, tmp_path, mark):
             shutil.copytree(trained, where)
             (where / path.relative_to(trained)).write_bytes(bomb)
             assert not hostile.told(hatjax.load, where, says="is damaged")
-            sums.write(where / "model")
+            trees.write_sums(where / "model")
             hostile.told(hatjax.load, where)
             shutil.rmtree(where)
 

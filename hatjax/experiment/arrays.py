@@ -17,7 +17,7 @@ from hatjax.analysis import models
 from hatjax.data import tasks
 from hatjax.errors import Diverged, InputError, unknown
 from hatjax.experiment import run
-from hatjax.workdir import results
+from hatjax.workdir import files, results
 
 
 class Result(NamedTuple):
@@ -97,10 +97,9 @@ def _fit(
     sequence = tasks.of_arrays(config, sets)
     with tempfile.TemporaryDirectory() as folder:
         where = Path(workdir or Path(folder) / "run")
-        if not overwrite and run.finished(where, config):
+        if not overwrite and files.finished(where, config):
             results.check_tasks(where, sequence)
-            return Result(results.read_accuracy(where), models.load(where))
-        (accuracy,) = run.run_all({where: config}, overwrite, sequence=sequence, quiet=quiet)
+        (accuracy,) = run.run_sweep(where, {"": config}, overwrite, sequence=sequence, quiet=quiet)
         return Result(accuracy, models.load(where))
 
 

@@ -1,30 +1,34 @@
-"""Where the course of a group's runs goes: metrics.jsonl, TensorBoard, a person's screen."""
+"""Where the numbers of runs go while they train: metrics.jsonl, TensorBoard, a person's screen."""
 
 import contextlib
 from collections.abc import Sequence
 
 from hatjax.analysis import metrics
-from hatjax.experiment import progress, tensorboard
-from hatjax.experiment.course import Course
-from hatjax.experiment.group import Group
+from hatjax.experiment import display, tensorboard
+from hatjax.experiment.checkpoint import Progress
+from hatjax.experiment.inputs import Inputs
 from hatjax.training import replicas, train
 from hatjax.types import Approach, Tree
 from hatjax.workdir import files, results
 
 
 class Log(contextlib.ExitStack):
-    """Open as long as the group learns; `board` and `quiet` as in run.run_all."""
+    """Open as long as the runs train; `board` and `quiet` are as in run.run_sweep."""
 
-    def __init__(self, group: Group, course: Course, quiet: bool, board: bool):
+    def __init__(self, inputs: Inputs, progress: Progress, quiet: bool, board: bool):
         super().__init__()
-        self.group, self.writes = group, replicas.writes()
-        at, epochs = course.at, group.config.epochs
-        self.report = progress.Reporter(
-            group.names, epochs, group.count, quiet or not self.writes, at.tasks * epochs + at.epoch
+        self.places, self.inputs, self.writes = inputs.places, inputs, replicas.writes()
+        epochs = inputs.config.epochs
+        self.report = display.Reporter(
+            [task.name for task in inputs.tasks[0]],
+            epochs,
+            inputs.count,
+            quiet or not self.writes,
+            progress.task * epochs + progress.epoch,
         )
         self.boards: dict[int, tensorboard.Board] = {}
-        for r in course.going() if board and self.writes else ():
-            with files.writing(where := group.places[r]):
+        for r in progress.going() if board and self.writes else ():
+            with files.writing(where := self.places[r]):
                 self.boards[r] = tensorboard.Board(where, results.epochs(where))
             self.callback(self.boards[r].close)
         self.enter_context(self.report)
@@ -37,27 +41,28 @@ class Log(contextlib.ExitStack):
     def epoch(self, rows: dict[int, dict]) -> None:
         """After an epoch; `rows` are the lines of metrics.jsonl by run. Raises Unwritable."""
         for r, row in rows.items() if self.writes else ():
-            with files.writing(self.group.places[r]):
-                results.append(self.group.places[r], row)
+            with files.writing(self.places[r]):
+                results.append(self.places[r], row)
                 if r in self.boards:
                     self.boards[r].epoch(row)
         if rows:
             self.report.epoch(list(rows.values()))
 
-    def task(self, approach: Approach, course: Course, learned: Tree, epochs: int, seconds: float):
-        """After a task: what is `learned`, params and memory "R ..." on the host."""
-        t, going = course.at.tasks - 1, course.going()
-        acc = course.acc[:, t, : t + 1]
+    def task(
+        self, approach: Approach, progress: Progress, params: Tree, memory: Tree, seconds: float
+    ) -> None:
+        """After a task; `params` and `memory` are those with which it ends, "R ..." on the host."""
+        t, going = progress.task, progress.going()
+        acc = progress.acc[:, t, : t + 1]
         for r in self.boards.keys() & set(going):
-            (params, memory), tasks = self.group.one(r, learned), self.group.tasks[r]
-            hyper = train.hyperparameters(self.group.settings[r])
-            past = approach.past(memory)
-            gates = approach.gates(params, memory, tasks[t].row, hyper)
-            with files.writing(self.group.places[r]):
+            own, remembered = self.inputs.one(r, params), self.inputs.one(r, memory)
+            tasks, hyper = self.inputs.tasks[r], train.hyperparameters(self.inputs.configs[r])
+            past = approach.past(remembered)
+            gates = approach.gates(own, remembered, tasks[t].row, hyper)
+            with files.writing(self.places[r]):
                 self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
-        self.report.task(t, epochs, seconds, acc[going])
-        if t + 1 < self.group.total:
-            past = approach.past(learned[1])
+        self.report.task(t, progress.epoch, seconds, acc[going])
+        if t + 1 < self.inputs.total:
+            past = approach.past(memory)
             scarce = [metrics.scarce(past, r) for r in going]
             self.report.scarce(t + 1, [layers for layers in scarce if layers])
-

@@ -5,6 +5,7 @@ have in common has no such axis: how many tasks are learned, and the images of a
 """
 
 import functools
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -150,6 +151,20 @@ def by_first(work: Callable[[], T]) -> T | None:
     if refused:
         raise problem or InputError("the first process cannot go on: see its message")
     return value
+
+
+def told_by_first(work: Callable[[], Any]) -> Any:
+    """What `work` gives in process 0, plain data that JSON holds, in all processes.
+
+    All raise the InputError that it raises.
+    """
+    said = by_first(lambda: json.dumps(work()))
+    if jax.process_count() == 1:
+        return json.loads(said or "")
+    content = np.frombuffer((said or "").encode(), np.uint8)
+    (size,) = agreed([len(content)])
+    sent = multihost_utils.broadcast_one_to_all(np.resize(content, size))
+    return json.loads(bytes(np.asarray(sent, np.uint8)))
 
 
 def from_first(tree: Tree) -> Tree:

@@ -51,10 +51,17 @@ def prepare(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
 
     Raises InputError if that cannot be done.
     """
-    try:
+    with preparing(where):
         if overwrite:
             clean(where)
         write_text(where / "config.json", configs.to_json(config))
+
+
+@contextlib.contextmanager
+def preparing(where: Path) -> Iterator[None]:
+    """Raises InputError for what goes wrong in the folder `where` before a run begins."""
+    try:
+        yield
     except OSError as error:
         raise unwritable(where, error) from error
 

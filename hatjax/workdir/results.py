@@ -11,7 +11,7 @@ A workdir holds
     accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
     model/          parameters and memory after the last finished task, saved with orbax, and the
                     SHA-256 of its files
-    checkpoints/    what an unfinished run goes on from (hatjax.experiment.checkpoints)
+    checkpoints/    what an unfinished run goes on from (hatjax.experiment.checkpoint)
     diverged        why the run stopped, if its loss was no longer a number
     done            there once all tasks are finished
     export/         small networks of single tasks (hatjax.export)
@@ -23,7 +23,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,32 +168,28 @@ def append(where: Path, row: dict) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def read_metrics(where: Path) -> str:
+    """The text of metrics.jsonl; "" if it is not there."""
+    path = where / "metrics.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
 def epochs(where: Path) -> int:
     """How many lines metrics.jsonl has."""
-    path = where / "metrics.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    return len(read_metrics(where).splitlines())
 
 
 def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
-    """Save the matrices "T T" and the model as they are after a task."""
-    _save(where, acc, loss, lambda to: trees.save(to, {"params": params, "memory": memory}))
-
-
-def save_copy(where: Path, acc: np.ndarray, loss: np.ndarray, model: Path) -> None:
-    """As `save`, of a model that is saved already, in the folder `model`."""
-    _save(where, acc, loss, lambda to: shutil.copytree(model, to))
-
-
-def _save(where: Path, acc: np.ndarray, loss: np.ndarray, write: Callable[[Path], object]) -> None:
+    """Save the matrices "T T" and the model as they are after a task. Raises OSError."""
     part, old = where / ".model.part", where / ".model.old"
     for folder in (part, old):
         shutil.rmtree(folder, ignore_errors=True)
-    write(part)
+    trees.save(part, {"params": params, "memory": memory})
     if (where / "model").exists():
         os.replace(where / "model", old)
     os.replace(part, where / "model")
     shutil.rmtree(old, ignore_errors=True)
-    # After the model, lest they tell of a task that it has not learned.
+    # After the model: the matrices must not have a row of a task that it has not learned.
     files.write_array(where / "loss.npy", loss)
     files.write_array(where / "accuracy.npy", acc)
     files.write_text(

@@ -1,5 +1,10 @@
-"""Pytrees of arrays on disk, saved with orbax."""
+"""Pytrees of arrays on disk, saved with Orbax, and whether they are as they were saved.
 
+Orbax keeps no checksums of the numbers themselves: a bit that flips in them would change a weight
+and go unnoticed. SHA256SUMS, as `sha256sum --check` reads it, has those of a folder's files.
+"""
+
+import hashlib
 import json
 import logging
 import os
@@ -11,26 +16,17 @@ import numpy as np
 from jax.tree_util import keystr
 
 from hatjax.types import Tree
-from hatjax.workdir import sums
+
+SUMS = "SHA256SUMS"
 
 
 def save(path: Path, tree: Tree) -> None:
-    """Save a pytree of arrays as the folder `path`, with the sums of its files."""
-    tree = jax.device_get(tree)  # arrays of a device are only read back where there are as many
-    room(path.parent, sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree)))
-    with _checkpointer() as checkpointer:
+    """Save a pytree of arrays as the folder `path`, with the sums of its files. Raises OSError."""
+    tree = jax.device_get(tree)  # Orbax reads a device's arrays back only where that device exists
+    room(path.parent, tree)
+    with _orbax().StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
         checkpointer.save(path.absolute(), tree)
-    sums.write(path)
-
-
-def room(folder: Path, size: int) -> None:
-    """OSError if the disk has no room for so many bytes in a folder.
-
-    orbax would find out in several threads, which print a traceback each.
-    """
-    if hasattr(os, "posix_fallocate"):
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size + 2**16)
+    write_sums(path)
 
 
 def load(path: Path, shapes: Tree) -> Tree:
@@ -38,16 +34,30 @@ def load(path: Path, shapes: Tree) -> Tree:
 
     Raises ValueError if a file is not as it was saved, or the arrays have other names or shapes.
     """
-    if bad := sums.altered(path):
+    if bad := altered(path):
         raise ValueError(f"{path / bad[0]} is damaged or missing")
-    _check(path, shapes)
-    with _checkpointer() as checkpointer:
+    check_shapes(path, shapes)
+    with _orbax().StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
         return checkpointer.restore(path.absolute(), shapes)
 
 
-def _check(path: Path, shapes: Tree) -> None:
-    """Read what somebody saved who knows the sums: orbax prints tracebacks where reads fail."""
-    import tensorstore  # orbax's own store
+def room(folder: Path, tree: Tree) -> None:
+    """Raise OSError if the disk has no room for a tree in `folder`.
+
+    Orbax would find out in several threads, which print a traceback each.
+    """
+    if hasattr(os, "posix_fallocate"):
+        size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree))
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size + 2**16)
+
+
+def check_shapes(path: Path, shapes: Tree) -> None:
+    """Raise ValueError if the tree saved in the folder `path` has other names or shapes.
+
+    Orbax prints a traceback for every array that it does not find.
+    """
+    import tensorstore  # Orbax stores arrays with it
 
     base = {"driver": "file", "path": f"{path.absolute()}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
@@ -60,11 +70,65 @@ def _check(path: Path, shapes: Tree) -> None:
             raise ValueError(f"{name} in {path} is of shape {shape}, not {list(leaf.shape)}")
 
 
-def _checkpointer():
+def write_sums(folder: Path) -> None:
+    """Write the SHA-256 of all files in and below `folder` into its file SHA256SUMS."""
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(_digests(folder).items()))
+    (folder / SUMS).write_text("".join(lines))
+
+
+def altered(folder: Path) -> list[str]:
+    """The files that are missing, added or changed since `write_sums`; [SHA256SUMS] without sums.
+
+    Only regular files are read; anything else, such as a pipe, counts as added.
+    """
+    if not (folder / SUMS).is_file():
+        return [SUMS]
+    try:
+        lines = (folder / SUMS).read_text().split("\n")[:-1]
+        known = {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError):
+        return [SUMS]
+    found = _digests(folder)
+    paths = known.keys() | found.keys()
+    return sorted(p for p in paths if found.get(p) is None or found[p] != known.get(p))
+
+
+def _digests(folder: Path) -> dict[str, str | None]:
+    """The SHA-256 of each file by its path; None for what cannot be read, or is no file."""
+    paths = [p for p in folder.rglob("*") if not p.is_dir() and p != folder / SUMS]
+    return {str(p.relative_to(folder)): _digest(p) for p in paths}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        if not path.is_file():
+            return None
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def manager(folder: Path, keep: int):
+    """An Orbax CheckpointManager of the newest `keep` checkpoints in `folder`, which is there."""
+    options = _orbax().CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=False,
+        enable_async_checkpointing=False,
+        multiprocessing_options=alone(),
+    )
+    return _orbax().CheckpointManager(folder.absolute(), options=options)
+
+
+def alone():
+    """Of several processes, only the one that calls takes part: it has all arrays on its host."""
+    me = jax.process_index()
+    options = _orbax().options.MultiprocessingOptions
+    return options(primary_host=me, active_processes={me})
+
+
+def _orbax():
     import orbax.checkpoint  # here, since it takes a second to import
 
     logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every save
-    # Of several processes only the one that calls takes part: it has all that is saved on its host.
-    me = jax.process_index()
-    alone = orbax.checkpoint.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone)
+    return orbax.checkpoint

@@ -1,4 +1,4 @@
-"""Runs that one program trains: their settings, and their tasks as the program takes them."""
+"""What one program trains on: the settings, random keys and images of its runs."""
 
 import math
 from pathlib import Path
@@ -13,31 +13,35 @@ from hatjax.training import keys, replicas, train
 from hatjax.types import Approach, Array, Data, Task, Tree, Turn
 
 
-class Group:
-    """Runs by workdir; `sequences` are the tasks of each seed among them.
+class Inputs:
+    """The inputs of R runs that one program trains together.
 
-    R counts the runs and those that only fill up equal shares of the devices, copies of the last.
+    `configs` are the runs' by the names of their workdirs in `folder`, the sweep's; a run on its
+    own has the name "", and `folder` is its workdir. `sequences` holds the tasks of each seed among
+    them. The devices get equal shares: where R is not a multiple of their number, the last run is
+    repeated, and the results of its copies are dropped.
     """
 
     def __init__(
         self,
-        runs: dict[Path, ConfigDict],
+        folder: Path,
+        configs: dict[str, ConfigDict],
         sequences: dict[int, list[Task]],
         approach: Approach,
     ):
-        self.places, self.settings, self.count = list(runs), list(runs.values()), len(runs)
-        self.config = self.settings[0]  # where they do not differ
+        self.names, self.configs, self.count = list(configs), list(configs.values()), len(configs)
+        self.folder, self.places = folder, [folder / name for name in configs]
+        self.config = self.configs[0]  # for the fields that are the same in all of them
         self.placement = replicas.Placement(self.count)
-        padded = [*self.settings, *[self.settings[-1]] * (self.placement.padded - self.count)]
+        padded = [*self.configs, *[self.configs[-1]] * (self.placement.padded - self.count)]
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
-        self.names = [task.name for task in self.tasks[0]]
-        self.total = len(self.names)
+        self.total = len(self.tasks[0])
         self.union = approach.union
         self.hyper = self.placement.put(
             jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
         )
         self._sequences = sequences
-        self._known: dict[int, dict[str, str]] = {}  # fingerprints by seed
+        self._fingerprints: dict[int, dict[str, str]] = {}  # by seed
         self._version = [list(sequences).index(c.seed) for c in padded]
         self._seeds = self.placement.put(np.array([c.seed for c in padded], np.uint32))
         self._fold = jax.jit(
@@ -59,7 +63,7 @@ class Group:
         return Turn(self.placement.put(rows), self.placement.put(np.int32(t), shared=True))
 
     def data(self, t: int, split: str) -> Data:
-        """Task t's `split` on the devices, in joint training with those before but to test."""
+        """Task t's `split` on the devices; joint training trains on the tasks before it, too."""
         union = self.union and split != "test"
         each = [
             feed.pad(sequence, t, split, self._lengths[split], union)
@@ -73,21 +77,21 @@ class Group:
         return math.ceil(n / self.config.batch), n
 
     def alone(self, r: int, t: int) -> tuple[Data, Turn]:
-        """What run r trains on, as one run on its own takes it, without the axis R."""
+        """What run r trains on in task t, without the axis R of runs."""
         sequence = self.tasks[r]
         length = self._lengths["train"]
         return feed.put(sequence, t, "train", length, self.union), feed.turn(sequence, t)
 
     def one(self, r: int, tree: Tree) -> Tree:
-        """What a tree that was fetched holds of run r."""
+        """Run r's part of a tree "R ..." on the host."""
         return jax.tree.map(lambda x: np.asarray(x[r]), tree)
 
     def fingerprints(self, r: int) -> dict[str, str]:
-        """What the tasks of run r are, by name."""
-        seed = self.settings[r].seed
-        if seed not in self._known:
-            self._known[seed] = fingerprints(self._sequences[seed])
-        return self._known[seed]
+        """The fingerprint of each task's images and labels in run r, by the task's name."""
+        seed = self.configs[r].seed
+        if seed not in self._fingerprints:
+            self._fingerprints[seed] = fingerprints(self._sequences[seed])
+        return self._fingerprints[seed]
 
     def _length(self, split: str, batch: int, union: bool = False) -> int:
         return max(feed.capacity(s, split, batch, union) for s in self._sequences.values())

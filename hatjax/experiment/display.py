@@ -109,10 +109,14 @@ class Reporter:
         )
 
 
-def comparison(accs: dict[Path, np.ndarray]) -> str:
-    """The results of several runs by workdir: each, and the mean of each setting over its seeds."""
+def comparison(accs: dict[str, np.ndarray], where: Path) -> str:
+    """The accuracies "T T" of a sweep's runs by name: each run, and the mean over seeds.
+
+    `where` is the sweep's folder.
+    """
     rows = {
-        p.name: (metrics.average_accuracy(a), metrics.backward_transfer(a)) for p, a in accs.items()
+        name: (metrics.average_accuracy(a), metrics.backward_transfer(a))
+        for name, a in accs.items()
     }
     settings: dict[str, list[str]] = {}
     for name in rows:
@@ -126,7 +130,6 @@ def comparison(accs: dict[Path, np.ndarray]) -> str:
         if len(settings) < len(rows):
             mean, deviation = metrics.over_seeds([rows[name][0] for name in names])
             lines.append(f"{setting:{width}}{mean:8.2%} ± {deviation:6.2%}  {len(names):12d}")
-    where = next(iter(accs)).parent
     return "\n".join([*lines, "", f"results in {where}"])
 
 

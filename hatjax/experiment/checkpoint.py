@@ -1,0 +1,247 @@
+"""Where the runs of one program stand, and its checkpoints, from which they go on to the same bits.
+
+An Orbax CheckpointManager keeps the newest two in a folder, each written whole or not at all:
+
+    state/        types.State of all runs, and their accuracies and losses
+    about/        as JSON: task and epoch; for each run its configuration, the fingerprints of its
+                  tasks and its metrics.jsonl so far; runs that diverged; versions
+    SHA256SUMS    of these files
+"""
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import hatjax
+from hatjax import config as configs
+from hatjax.errors import InputError, oneline
+from hatjax.experiment.inputs import Inputs
+from hatjax.training import keys, replicas, train
+from hatjax.types import Approach, State, Tree, Turn
+from hatjax.workdir import files, results, trees
+
+FOLDER = "checkpoints"
+KEPT = 2  # the newest, and the one before in case that is damaged
+
+
+@dataclass
+class Progress:
+    """Where the runs of a program stand. It moves on as they learn."""
+
+    task: int  # which they are learning, from 0; as many as there are when all are learned
+    epoch: int  # of this task, trained so far
+    state: State  # "R ..." on the devices
+    acc: np.ndarray  # "R T T"
+    loss: np.ndarray  # "R T T"
+    diverged: dict[int, str]  # why a run's loss is no longer a number, by run
+
+    def going(self) -> list[int]:
+        """The runs that have not diverged."""
+        return [r for r in range(len(self.acc)) if r not in self.diverged]
+
+    def __str__(self) -> str:
+        after = f", epoch {self.epoch}" if self.epoch else ""
+        return f"task {self.task + bool(self.epoch)}{after}"
+
+
+def versions() -> dict[str, str]:
+    """The versions and the device that the last bits of the numbers depend on."""
+    return {
+        "hatjax": hatjax.__version__,
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def folder_of(folder: Path, names: list[str]) -> Path:
+    """Where the program of the runs `names` of the sweep in `folder` keeps its checkpoints."""
+    if len(names) == 1:
+        return folder / names[0] / FOLDER
+    return folder / FOLDER / names[0]
+
+
+def save(inputs: Inputs, progress: Progress, only: int | None = None) -> None:
+    """Save where the runs of a program stand.
+
+    `only` is the number of a single run, which can then go on by itself. Every process takes part,
+    and one writes. Raises Unwritable.
+    """
+    runs = list(range(inputs.count)) if only is None else [only]
+    state = inputs.placement.fetch(packed(progress.state))
+    if not replicas.writes():
+        return
+    arrays = {
+        "state": jax.tree.map(lambda x: np.asarray(x)[runs], state),
+        "accuracy": progress.acc[runs],
+        "loss": progress.loss[runs],
+    }
+    names, lost = [inputs.names[r] for r in runs], progress.diverged
+    about = {
+        "task": progress.task,
+        "epoch": progress.epoch,
+        "runs": {inputs.names[r]: inputs.configs[r].to_dict() for r in runs},
+        "data": [inputs.fingerprints(r) for r in runs],
+        "metrics": [results.read_metrics(inputs.places[r]) for r in runs],
+        # A run that goes on by itself tries again.
+        "diverged": {inputs.names[r]: lost[r] for r in runs if r in lost and len(runs) > 1},
+        "versions": versions(),
+    }
+    with files.writing(inputs.folder if only is None else inputs.places[only]):
+        write(folder_of(inputs.folder, names), arrays, about)
+
+
+def write(folder: Path, arrays: Tree, about: dict[str, Any]) -> None:
+    """Add a checkpoint to those in `folder`, and remove the oldest. Raises OSError."""
+    import orbax.checkpoint.args as items
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trees.room(folder, arrays)
+    number = max(numbers(folder), default=-1) + 1
+    with contextlib.closing(trees.manager(folder, KEPT)) as manager:
+        what = items.Composite(state=items.StandardSave(arrays), about=items.JsonSave(about))
+        manager.save(number, args=what)
+    trees.write_sums(folder / str(number))
+
+
+def numbers(folder: Path) -> list[int]:
+    """The numbers of the checkpoints in `folder`, the newest first."""
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
+def begun(folder: Path) -> bool:
+    """Whether `folder` holds checkpoints, whole or not."""
+    return bool(folder.is_dir() and any(folder.iterdir()))
+
+
+def newest(folder: Path) -> tuple[int | None, list[Path]]:
+    """The number of the newest whole checkpoint in `folder`, and the newer ones, damaged."""
+    damaged: list[Path] = []
+    for number in numbers(folder):
+        if not trees.altered(folder / str(number)):
+            return number, damaged
+        damaged.append(folder / str(number))
+    return None, damaged
+
+
+def read_about(folder: Path, number: int) -> dict[str, Any]:
+    """The JSON of a whole checkpoint, with its configurations as ConfigDict.
+
+    Raises InputError if it is not what `save` wrote.
+    """
+    import orbax.checkpoint.args as items
+
+    try:
+        with contextlib.closing(trees.manager(folder, KEPT)) as manager:
+            found = manager.restore(number, args=items.Composite(about=items.JsonRestore()))
+        about = dict(found["about"])
+        runs = {name: configs.from_json(json.dumps(c)) for name, c in about["runs"].items()}
+        if not (
+            all(isinstance(about[k], int) and about[k] >= 0 for k in ("task", "epoch"))
+            and all(isinstance(text, str) for text in about["metrics"])
+            and all(isinstance(data, dict) for data in about["data"])
+            and len(about["metrics"]) == len(about["data"]) == len(runs)
+            and isinstance(about["versions"], dict)
+            and isinstance(about["diverged"], dict)
+        ):
+            raise ValueError("fields of other types")
+    except Exception as error:  # Orbax raises many kinds
+        raise unreadable(folder / str(number), error) from error
+    return about | {"runs": runs}
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} cannot be read ({oneline(error)}): it was written by another version of hatjax; "
+        "begin anew with --overwrite"
+    )
+
+
+def restore(
+    folder: Path, number: int, inputs: Inputs, approach: Approach, about: dict[str, Any]
+) -> Progress:
+    """Where the runs of a program stood at a checkpoint, read by process 0 for all.
+
+    Raises InputError if the checkpoint cannot be read.
+    """
+    import orbax.checkpoint.args as items
+
+    state = state_shapes(inputs, approach)
+    matrix = jax.ShapeDtypeStruct((inputs.count, inputs.total, inputs.total), np.float64)
+    shapes = {"state": jax.eval_shape(packed, state), "accuracy": matrix, "loss": matrix}
+
+    def read() -> Tree:
+        try:
+            trees.check_shapes(folder / str(number) / "state", shapes)
+            with contextlib.closing(trees.manager(folder, KEPT)) as manager:
+                args = items.Composite(state=items.StandardRestore(shapes))
+                return manager.restore(number, args=args)["state"]
+        except Exception as error:  # Orbax raises many kinds
+            raise unreadable(folder / str(number), error) from error
+
+    saved = replicas.by_first(read)
+    if saved is None:  # another process, which hears from the first what stands in the checkpoint
+        saved = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    saved = replicas.from_first(saved)
+    copies = inputs.placement.padded - inputs.count
+    padded = jax.tree.map(lambda x: np.concatenate([x, *[x[-1:]] * copies]), saved["state"])
+    return Progress(
+        about["task"],
+        about["epoch"],
+        unpacked(inputs.placement.put(padded), state),
+        np.array(saved["accuracy"], float),
+        np.array(saved["loss"], float),
+        {inputs.names.index(name): why for name, why in about["diverged"].items()},
+    )
+
+
+def state_shapes(inputs: Inputs, approach: Approach) -> State:
+    """The shapes of the state "R ..." of the runs, without the copies that fill up devices."""
+    functions = train.functions(inputs.config, approach)
+    turn, hyper = Turn(np.int32(0), np.int32(0)), train.hyperparameters(inputs.config)
+
+    def one(key):
+        return functions.begin(*functions.init(key), turn, key, hyper)
+
+    return jax.eval_shape(jax.vmap(one), jax.random.split(keys.key(0), inputs.count))
+
+
+def packed(tree: Tree) -> Tree:
+    """The tree with its random keys as plain numbers."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+def unpacked(tree: Tree, like: Tree) -> Tree:
+    """The inverse of `packed`; `like` is a tree with random keys in the same places."""
+    return jax.tree.map(
+        lambda x, k: jax.random.wrap_key_data(x, impl=keys.IMPLEMENTATION) if is_key(k) else x,
+        tree,
+        like,
+    )
+
+
+def is_key(x) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+class Clock:
+    """Says after which epochs a checkpoint is due: every so many epochs, or minutes."""
+
+    def __init__(self, epochs: int, minutes: float):
+        self.epochs, self.seconds, self.last = epochs, 60 * minutes, time.monotonic()
+
+    def due(self, epoch: int) -> bool:
+        """Whether one is due when so many epochs of a task are trained."""
+        by_number = self.epochs and epoch % self.epochs == 0
+        late = self.seconds and time.monotonic() - self.last >= self.seconds
+        return bool(by_number or late)
+
+    def reset(self) -> None:
+        """One has been saved."""
+        self.last = time.monotonic()

@@ -1,0 +1,45 @@
+"""What a run would do: what --dry_run prints."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hatjax import approaches, networks
+from hatjax import config as configs
+from hatjax.experiment.run import prepare
+from hatjax.training import train
+from hatjax.training.products import multiply_adds, products
+from hatjax.types import Approach, Task
+
+
+def describe(config: ConfigDict) -> str:
+    """The configuration, tasks, parameter counts, FLOPs and device of a run."""
+    sequence, network = prepare(config)
+    approach = approaches.make(config, network)
+    lines = [
+        configs.to_json(config),
+        f"{len(sequence)} tasks of {sequence[0].train.x.shape[1:]} images",
+    ]
+    lines += [
+        f"  {t + 1:3d}  {task.name:24} {task.classes:3d} classes  {len(task.train.y):6d} train  "
+        f"{len(task.valid.y):6d} valid  {len(task.test.y):6d} test"
+        for t, task in enumerate(sequence)
+    ]
+    counts = networks.count(network)
+    lines += ["", f"{sum(counts.values()):,} parameters"]
+    lines += [f"  {part:6} {n:12,}" for part, n in counts.items()]
+    if network.axes:  # networks with another structure have loops, whose rounds are not known
+        lines += ["", f"{flops(config, approach, sequence):,} FLOPs an image, forward"]
+    return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
+
+
+def flops(config: ConfigDict, approach: Approach, sequence: list[Task]) -> int:
+    """The floating-point operations of the products that classify one image."""
+    params, memory = jax.eval_shape(approach.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((1, *sequence[0].train.x.shape[1:]), np.float32)
+    hyper = train.hyperparameters(config)
+
+    def predict(params, memory, x):
+        return approach.predict(params, memory, x, 0, hyper)
+
+    return 2 * sum(map(multiply_adds, products(predict, params, memory, x)))

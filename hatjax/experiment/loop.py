@@ -1,0 +1,149 @@
+"""The runs of one program, from the first task to the last."""
+
+import time
+
+import numpy as np
+
+from hatjax.errors import Interrupted
+from hatjax.experiment import checkpoint, failure, resume, stop, sweep
+from hatjax.experiment.checkpoint import Progress
+from hatjax.experiment.inputs import Inputs
+from hatjax.experiment.log import Log
+from hatjax.training import replicas, train
+from hatjax.types import Approach, Tree
+from hatjax.workdir import files, results
+
+
+def train_all(
+    inputs: Inputs,
+    approach: Approach,
+    quiet: bool,
+    board: bool,
+    stopping: stop.Stopping,
+) -> Progress:
+    """Train the runs of a program on all tasks, from where they stand; returns where that is.
+
+    Raises Interrupted and Unwritable.
+    """
+    program = replicas.compile(inputs.config, approach, inputs.placement.padded)
+    progress, notes = resume.begin_or_resume(inputs, approach, program)
+    with Log(inputs, progress, quiet, board) as log:
+        log.say(notes)
+        while progress.task < inputs.total and progress.going():
+            began, t = time.monotonic(), progress.task
+            learned = train_task(inputs, approach, program, progress, log, stopping)
+            if not progress.going():
+                break
+            evaluate(inputs, program, progress, learned)
+            params, memory = inputs.placement.fetch(learned)
+            publish(inputs, progress, params, memory)
+            log.task(approach, progress, params, memory, time.monotonic() - began)
+            progress.task, progress.epoch = t + 1, 0
+            if progress.task < inputs.total:
+                turn, key = inputs.turn(t + 1), inputs.key(t + 2)
+                progress.state = program.begin(*learned, turn, key, inputs.hyper)
+                checkpoint.save(inputs, progress)
+                halt(stopping, inputs, progress, saved=True)
+    finish(inputs, progress)
+    return progress
+
+
+def train_task(
+    inputs: Inputs,
+    approach: Approach,
+    program: train.Program,
+    progress: Progress,
+    log: Log,
+    stopping: stop.Stopping,
+) -> tuple[Tree, Tree]:
+    """Train the task of `progress` to its end; parameters and memory with which it ends."""
+    t, config, fetch = progress.task, inputs.config, inputs.placement.fetch
+    turn, data, valid = inputs.turn(t), inputs.data(t, "train"), inputs.data(t, "valid")
+    going = set(progress.going()) - set(np.flatnonzero(fetch(progress.state.schedule.done)))
+    clock = checkpoint.Clock(config.checkpoint.epochs, config.checkpoint.minutes)
+    while approach.trained and going and progress.epoch < config.epochs:
+        progress.state, scores = program.epoch(progress.state, data, valid, turn, inputs.hyper)
+        scores, rows = fetch(scores), {}
+        failed = [r for r in sorted(going) if scores["failed"][r]]
+        for r in sorted(going.difference(failed)):
+            rows[r] = row(inputs, approach, r, progress, {k: v[r] for k, v in scores.items()})
+        if failed:
+            failure.handle(inputs, approach, progress, log, failed, scores)
+        log.epoch(rows)
+        going -= progress.diverged.keys() | set(np.flatnonzero(scores["done"]))
+        progress.epoch += 1
+        if going and progress.epoch < config.epochs:
+            if any(replicas.agreed([clock.due(progress.epoch)])):
+                checkpoint.save(inputs, progress)
+                clock.reset()
+            halt(stopping, inputs, progress)
+    return program.end(progress.state, data, turn, inputs.hyper)
+
+
+def evaluate(
+    inputs: Inputs, program: train.Program, progress: Progress, learned: tuple[Tree, Tree]
+) -> None:
+    """Test the task just learned and all before it: a row of the accuracies and losses."""
+    t = progress.task
+    for u in range(t + 1):
+        scores = program.evaluate(*learned, inputs.data(u, "test"), inputs.turn(u), inputs.hyper)
+        scores = inputs.placement.fetch(scores)
+        progress.acc[:, t, u] = scores["accuracy"][: inputs.count]
+        progress.loss[:, t, u] = scores["loss"][: inputs.count]
+
+
+def publish(inputs: Inputs, progress: Progress, params: Tree, memory: Tree) -> None:
+    """Put the matrices and the model after a task, "R ..." on the host, into the workdirs."""
+    for r in progress.going() if replicas.writes() else ():
+        place = inputs.places[r]
+        with files.writing(place):
+            results.save(
+                place,
+                progress.acc[r],
+                progress.loss[r],
+                inputs.one(r, params),
+                inputs.one(r, memory),
+            )
+
+
+def halt(
+    stopping: stop.Stopping,
+    inputs: Inputs,
+    progress: Progress,
+    saved: bool = False,
+) -> None:
+    """Raise Interrupted if a process was told to stop, after saving unless that is done."""
+    if replicas.anywhere(stopping()):
+        if not saved:
+            checkpoint.save(inputs, progress)
+        raise Interrupted(f"stopped after {progress}")
+
+
+def finish(inputs: Inputs, progress: Progress) -> None:
+    """The runs that have learned all tasks are done; only then do their checkpoints go.
+
+    A run whose loss was no longer a number keeps its own, from before that epoch.
+    """
+    if not replicas.writes():
+        return
+    done = [inputs.places[r] for r in progress.going()]
+    for place in done:
+        with files.writing(place):
+            files.flush(place)
+            files.write_text(place / "done", "")
+            files.flush(place)
+    if done or inputs.count > 1:
+        with files.writing(inputs.folder):
+            sweep.remove(checkpoint.folder_of(inputs.folder, inputs.names))
+
+
+def row(inputs: Inputs, approach: Approach, r: int, progress: Progress, scores: dict) -> dict:
+    """The line of metrics.jsonl of run r after an epoch; `scores` are those of program.epoch."""
+    config, (batches, n) = inputs.configs[r], inputs.batches(r, progress.task)
+    losses = scores["losses"][:batches]
+    line = {"task": progress.task, "epoch": progress.epoch, "train_loss": float(losses.mean())}
+    place = train.progress(config, np.array([0, batches - 1]), batches, n)
+    for name, ends in approach.annealed(place, train.hyperparameters(config)).items():
+        line |= {f"{name}_first": float(ends[0]), f"{name}_last": float(ends[1])}
+    aside = ("losses", "failed", "done")
+    return line | {k: float(v) for k, v in scores.items() if k not in aside}
