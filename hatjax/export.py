@@ -21,8 +21,9 @@ import numpy as np
 from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
-from hatjax import cli, models, networks, reading, savings, workdir
+from hatjax import cli, models, networks, savings, workdir
 from hatjax import config as configs
+from hatjax.data import reading
 from hatjax.errors import InputError, oneline
 from hatjax.small import Small, cut, shapes
 from hatjax.types import Array

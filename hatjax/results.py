@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from hatjax import reading, trees, workdir
+from hatjax import trees, workdir
+from hatjax.data import reading
 from hatjax.errors import InputError, oneline
 from hatjax.tasks.fingerprint import fingerprints
 from hatjax.types import Task, Tree

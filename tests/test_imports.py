@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "limits", "reading", "sums", "types", "keys", "products", "config", "plans", "data",
+    "errors", "sums", "types", "keys", "products", "config", "plans", "data",
     "tasks", "feed", "protection", "hat", "networks", "optimizers", "plateau", "schedules",
     "approaches", "train", "replicas",
     "metrics", "compilation", "workdir", "trees", "results", "models", "masks", "checkpoints",
