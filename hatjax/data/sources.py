@@ -133,10 +133,9 @@ def load(name: str, where: Path) -> Raw:
 
 
 def _alone(path: Path) -> contextlib.AbstractContextManager:
-    """The lock in the file `path`, taken: leaving the context gives it back.
+    """Take the lock on the file `path`; leaving the context releases it. Waits for whoever has it.
 
-    Nothing where the folder cannot be written or has no locks: processes then do not wait for each
-    other.
+    Where the folder cannot be written, or its file system has no locks, nobody waits.
     """
     lock = FileLock(path)
     try:
