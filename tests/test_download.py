@@ -5,6 +5,7 @@ import gzip
 import http.server
 import io
 import logging
+import re
 import subprocess
 import sys
 import tarfile
@@ -290,7 +291,12 @@ def test_a_data_root_that_cannot_be_written(tmp_path, name, below):
     (tmp_path / "file").touch()
     message = refused(name, tmp_path / below / "data")
     assert "--config.data.root=DIR or $HATJAX_DATA" in message
-    assert "Not a directory" in message or "No such file" in message
+    assert re.search(f"(Not a directory|No such file|Permission denied).*{below}", message)
+
+
+def test_a_data_root_in_which_nothing_can_be_made():
+    """It is there, unlike those above. The user root may write in most other folders."""
+    assert "'/proc/MNIST'" in refused("mnist", Path("/proc"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -140,6 +141,8 @@ def _alone(path: Path) -> contextlib.AbstractContextManager:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # not all file systems tell FileLock
+            pass
         return lock.acquire(timeout=0)
     except Timeout:
         logging.warning("waiting for another process that reads the same image set (%s)", path)
