@@ -21,10 +21,11 @@ import numpy as np
 from absl import flags
 from jax.tree_util import keystr, tree_map_with_path
 
-from hatjax import cli, networks, reading
+from hatjax import cli, networks
 from hatjax import config as configs
 from hatjax.analysis import models, savings
 from hatjax.analysis.small import Small, cut, shapes
+from hatjax.data import reading
 from hatjax.errors import InputError, oneline
 from hatjax.types import Array
 from hatjax.workdir import files

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from hatjax.data import public, vision
 from hatjax.data.raw import Raw
 
 
@@ -51,6 +52,16 @@ def write_cifar(folder: Path, files: dict[str, tuple[np.ndarray, np.ndarray]], l
         (folder / name).write_bytes(pickle.dumps(content, protocol=2))
 
 
+def write_cifar_100(folder: Path, r: Raw, monkeypatch) -> None:
+    """CIFAR-100 in `folder`, and torchvision takes these files for the published ones."""
+    write_cifar(folder, splits(r), "fine_labels")
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a", "b", "c"]}))
+    cls = vision.datasets().CIFAR100
+    monkeypatch.setattr(cls, "train_list", [["train", md5(folder / "train")]])
+    monkeypatch.setattr(cls, "test_list", [["test", md5(folder / "test")]])
+    monkeypatch.setattr(cls, "meta", cls.meta | {"md5": md5(folder / "meta")})
+
+
 def write_svhn(folder: Path, r: Raw) -> None:
     """SVHN's MATLAB files: images "h w c n", labels 1..10, where 10 is the digit 0."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +85,13 @@ def write_gtsrb(folder: Path, r: Raw, training: str = "Training") -> None:
         for i, (x, y) in enumerate(zip(r.x_test, r.y_test, strict=True)):
             Image.fromarray(x).save(images / f"{i:05d}.ppm")
             rows.writerow([f"{i:05d}.ppm", 32, 32, 5, 5, 27, 27, y])
+
+
+def set_signs(monkeypatch, r: Raw) -> None:
+    """The reader of GTSRB then expects as many images as `r` has."""
+    for name in public.SIGNS:
+        count = len(r.y_test if name == public.TEST else r.y_train)
+        monkeypatch.setitem(public.SIGNS, name, count)
 
 
 def zipped_pickles(r: Raw, stem: str, protocol: int = 2, dtype: type = np.float64) -> bytes:

@@ -73,7 +73,7 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@hostile.examples(600)
+@hostile.examples(300)
 @given(
     hostile.damaged(saved(np.savez, **SMALL._asdict()))
     | hostile.damaged(saved(np.savez_compressed, **SMALL._asdict()))
@@ -94,7 +94,7 @@ def member(header: str, version: bytes = b"\1\0", content: bytes = bytes(36)) ->
     return b"\x93NUMPY" + version + size + text + content
 
 
-@hostile.examples(400)
+@hostile.examples(300)
 @given(
     st.sampled_from(Raw._fields),
     st.sampled_from(("|u1", "<i4", "|O", "<f8", "<c16", "<M8[s]", "|V9", "<U4", "|b1", "|S0", "x"))
@@ -123,7 +123,7 @@ arrays = st.builds(
 )
 
 
-@hostile.examples(400)
+@hostile.examples(200)
 @given(st.dictionaries(st.sampled_from((*Raw._fields, "more")), arrays, max_size=4), st.booleans())
 def test_any_arrays(folder, changes, whole):
     found = (SMALL._asdict() if whole else {}) | changes
@@ -141,7 +141,7 @@ def test_an_archive_that_unpacks_to_more_than_memory(folder):
     assert not read(folder, says="declares uint8 of shape (1000000, 1000, 1000)")
 
 
-@hostile.examples(200)
+@hostile.examples(100)
 @given(st.sampled_from(("train-images-idx3", "t10k-images-idx3", "train-labels-idx1")), st.data())
 def test_any_idx(tmp_path_factory, name, data):
     where = tmp_path_factory.getbasetemp() / "idx"
@@ -163,7 +163,7 @@ def test_any_idx(tmp_path_factory, name, data):
 PICKLED = pickle.dumps({"features": np.zeros((6, 1, 4, 4)), "labels": np.arange(6) % 2}, 2)
 
 
-@hostile.examples(600)
+@hostile.examples(300)
 @given(hostile.damaged(PICKLED) | st.binary(max_size=40) | hostile.values.map(pickle.dumps))
 def test_any_pickle(content):
     hostile.told(pickles.load, io.BytesIO(content), "a.pkl", says="a.pkl")
@@ -175,7 +175,7 @@ def test_a_pickle_that_asks_for_memory():
         hostile.told(pickles.load, io.BytesIO(content), "a.pkl", says="a.pkl")
 
 
-@hostile.examples(150)
+@hostile.examples(100)
 @given(hostile.damaged(files.zipped_pickles(SMALL, "notmnist_{}.pkl")))
 def test_any_zip(folder, content):
     (folder / "notmnist.zip").write_bytes(content)
@@ -192,7 +192,7 @@ KINDS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "EPS", "ICO", "PDF"
 PICTURES = {k: saved(Image.fromarray(SMALL.x_train[0, ..., 0]).save, format=k) for k in KINDS}
 
 
-@hostile.examples(400)
+@hostile.examples(200)
 @given(
     st.sampled_from(KINDS).flatmap(lambda k: hostile.damaged(PICTURES[k])) | st.binary(max_size=60),
     st.sampled_from((".png", ".jpg", ".tif", ".PPM", ".webp")),
@@ -200,7 +200,7 @@ PICTURES = {k: saved(Image.fromarray(SMALL.x_train[0, ..., 0]).save, format=k) f
 def test_any_image(tmp_path_factory, content, suffix):
     where = tmp_path_factory.getbasetemp() / "images"
     if not where.exists():
-        files.write_folders(where / "mine", SMALL)
+        files.write_folders(where / "mine", files.raw(n=16, side=6, channels=1, classes=2))
     path = where / "mine" / "train" / "class0" / f"0{suffix}"
     path.write_bytes(content)
     read(where, says="mine")

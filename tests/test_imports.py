@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "limits", "reading", "types", "config", "plans", "protection", "hat", "data",
+    "errors", "types", "config", "plans", "protection", "hat", "data",
     "networks", "training", "approaches", "workdir", "analysis", "experiment", "cli", "export",
     "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 
 import hatjax
 from hatjax import config, export
-from hatjax.data import download, npz, pickles, sources, tasks, zipped
+from hatjax.data import npz, pickles, sources, tasks, zipped
 from hatjax.experiment import run
 from hatjax.report import read, write
 from hatjax.workdir import results, trees
@@ -164,7 +164,6 @@ def test_cifar_of_another_checksum(tmp_path, mark, folder, monkeypatch):
         raise OSError("no network in tests")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    monkeypatch.setattr(download, "PAUSES", ())
     names = ["data_batch_1", "test_batch", "batches.meta", "train", "test", "meta"]
     for name in [*names, *(f"data_batch_{i}" for i in range(2, 6))]:
         (tmp_path / folder).mkdir(exist_ok=True)

@@ -11,21 +11,6 @@ from hatjax.errors import InputError, oneline, unknown
 
 __all__ = ["Raw", "at_hand", "load", "moments", "root"]
 
-_CIFAR = [np.divide(v, 255) for v in ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))]
-# Mean and standard deviation of the channels, of images in 0..1, as the published code has them, by
-# the set's name and the height of its images: a margin changes them.
-MOMENTS = {
-    ("mnist", 28): ((0.1307,), (0.3081,)),
-    ("mnist", 32): ((0.1,), (0.2752,)),
-    ("fashion_mnist", 32): ((0.2190,), (0.3318,)),
-    ("notmnist", 32): ((0.4254,), (0.4501,)),
-    ("cifar10", 32): _CIFAR,
-    ("cifar100", 32): _CIFAR,
-    ("svhn", 32): ((0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197)),
-    ("gtsrb", 32): ((0.3398, 0.3117, 0.3210), (0.2755, 0.2647, 0.2712)),
-    ("facescrub", 32): ((0.5163, 0.5569, 0.4695), (0.2307, 0.2272, 0.2479)),
-}
-
 
 def root(given: str) -> Path:
     """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder.
@@ -100,7 +85,8 @@ def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The published constants where there are some, else those of `x`. A channel that is constant has
     the deviation 1.
     """
-    published = MOMENTS.get((name, x.shape[1]))
+    source = sources.SOURCES.get(name)
+    published = source and source.moments.get(x.shape[1])
     if published and len(published[0]) in (1, x.shape[3]):
         mean, std = (np.full(x.shape[3], 255 * np.asarray(m, np.float32)) for m in published)
         return mean, std

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from hatjax import limits
+from hatjax.data import memory
 from hatjax.data.tasks import by_row
 from hatjax.errors import InputError
 from hatjax.types import Array, Batch, Data, Split, Task, Turn
@@ -30,7 +30,7 @@ def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
     for field, split in (("batch", "train"), ("eval_batch", "valid"), ("eval_batch", "test")):
         size = config[field]
         kept = capacity(tasks, split, size) * image * tasks[0].train.x.itemsize
-        limits.fits(
+        memory.fits(
             kept + 4 * size * (image + sum(config.network.get("widths", ()))),
             f"config.{field} = {size}: the {split} images of a task, in batches of that size,",
             "choose a smaller one",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hatjax import limits
+from hatjax.data import memory
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError, oneline
 
@@ -47,7 +47,7 @@ def read(path: Path) -> Raw:
                 "expected one size; resize the images first"
             )
     total = sum(map(len, files.values()))
-    limits.fits(
+    memory.fits(
         2 * 3 * total * width * height,
         f"{path}: {total} images of {width}x{height} pixels, read and put together,",
         "make them smaller, or fewer",

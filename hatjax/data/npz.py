@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hatjax import reading
+from hatjax.data import reading
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 

@@ -1,11 +1,14 @@
-"""The image sets that hatjax knows by name, and how each is had."""
+"""The image sets that hatjax knows by name: SOURCES is the one table of them."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from hatjax.data import npz, public, zipped
 from hatjax.data.raw import Raw, checked
@@ -18,6 +21,9 @@ class Source(NamedTuple):
     read: Callable[[Path], Raw]  # from the data root, downloading what is not there
     origin: str  # for people
     files: str  # what to put where by hand, below the data root
+    # Mean and standard deviation of the channels, for images in 0..1, as the published code has
+    # them, by the height of the images: a margin changes them.
+    moments: Mapping[int, tuple[Sequence[float], Sequence[float]]] = {}
     keep: bool = True  # write it to NAME.npz, so that it is converted once
 
 
@@ -35,69 +41,88 @@ _IDX = "{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}-
 # The published code's repositories of FaceScrub-100 and notMNIST.
 _FACES = "https://github.com/nkundiushuti/facescrub_subset/raw/master/data/facescrub_100.zip"
 _LETTERS = "https://github.com/nkundiushuti/notmnist_convert/raw/master/notmnist.zip"
-_face_zip = zipped.reader(
-    _FACES,
-    "82e8049801f91dea209129c3a5918b93d08a68eb",
-    "facescrub_train_100.pkl",
-    "facescrub_test_100.pkl",
-)
-_letter_zip = zipped.reader(
-    _LETTERS,
-    "7ee09830b8e387acc5bc730276f14650b1e08437",
-    "notmnist_train.pkl",
-    "notmnist_test.pkl",
-)
+_CIFAR = {
+    32: ([m / 255 for m in (125.3, 123.0, 113.9)], [s / 255 for s in (63.0, 62.1, 66.7)]),
+}
 
 SOURCES = {
     "digits": Source(digits, "scikit-learn", "nothing: it comes with the installation", keep=False),
-    "mnist": Source(public.mnist("MNIST"), "torchvision.datasets.MNIST", f"MNIST/raw/{_IDX}"),
+    "mnist": Source(
+        public.mnist("MNIST"),
+        "torchvision.datasets.MNIST",
+        f"MNIST/raw/{_IDX}",
+        {28: ((0.1307,), (0.3081,)), 32: ((0.1,), (0.2752,))},
+    ),
     "fashion_mnist": Source(
         public.mnist("FashionMNIST"),
         "torchvision.datasets.FashionMNIST",
         f"FashionMNIST/raw/{_IDX}",
+        {32: ((0.2190,), (0.3318,))},
     ),
     "cifar10": Source(
         public.cifar("CIFAR10"),
         "torchvision.datasets.CIFAR10",
         "cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}",
+        _CIFAR,
     ),
     "cifar100": Source(
         public.cifar("CIFAR100"),
         "torchvision.datasets.CIFAR100",
         "cifar-100-python/{train,test,meta}",
+        _CIFAR,
     ),
-    "svhn": Source(public.svhn, "torchvision.datasets.SVHN", "{train,test}_32x32.mat"),
+    "svhn": Source(
+        public.svhn,
+        "torchvision.datasets.SVHN",
+        "{train,test}_32x32.mat",
+        {32: ((0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))},
+    ),
     "gtsrb": Source(
         public.gtsrb,
         "torchvision.datasets.GTSRB",
         "gtsrb/{GTSRB/Training,GTSRB/Final_Test/Images,GT-final_test.csv}",
+        {32: ((0.3398, 0.3117, 0.3210), (0.2755, 0.2647, 0.2712))},
     ),
-    "facescrub": Source(_face_zip, _FACES, "facescrub_100.zip"),
-    "notmnist": Source(_letter_zip, _LETTERS, "notmnist.zip"),
+    "facescrub": Source(
+        zipped.reader(
+            _FACES,
+            "82e8049801f91dea209129c3a5918b93d08a68eb",
+            "facescrub_train_100.pkl",
+            "facescrub_test_100.pkl",
+        ),
+        _FACES,
+        "facescrub_100.zip",
+        {32: ((0.5163, 0.5569, 0.4695), (0.2307, 0.2272, 0.2479))},
+    ),
+    "notmnist": Source(
+        zipped.reader(
+            _LETTERS,
+            "7ee09830b8e387acc5bc730276f14650b1e08437",
+            "notmnist_train.pkl",
+            "notmnist_test.pkl",
+        ),
+        _LETTERS,
+        "notmnist.zip",
+        {32: ((0.4254,), (0.4501,))},
+    ),
 }
 
 
 def load(name: str, where: Path) -> Raw:
     """The known image set `name`, kept in `where`/NAME.npz for the next time.
 
-    Raises InputError, beginning with its name, if its files are damaged, or neither there nor to be
-    downloaded.
+    Of several processes one downloads and converts it; the others wait. Raises InputError,
+    beginning with its name, if its files are damaged, or neither there nor to be downloaded.
     """
-    source = SOURCES[name]
-    try:
-        raw = source.read(where)
-    except InputError as error:
-        raise InputError(f"image set {name!r}: {error}") from error
-    except Exception as error:  # whatever a reader or a download stumbles over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"image set {name!r} could neither be read from {where} nor had from {source.origin} "
-            f"({reason}): put {where / source.files} there yourself, or {name}.npz with "
-            f"{', '.join(Raw._fields)}, or train on what needs no download: configs/hat_digits.py"
-        ) from error
-    if source.keep:
+    source, kept = SOURCES[name], where / f"{name}.npz"
+    if not source.keep:
+        return source.read(where)
+    with _alone(where / f".{name}.lock"):
+        if kept.exists():  # another process was faster
+            return npz.read(kept)
+        raw = _read(name, where)
         try:
-            npz.write(where / f"{name}.npz", raw)
+            npz.write(kept, raw)
         except OSError as error:  # a folder that is only read from, or a full disk
             logging.warning(
                 "%s is not kept as .npz in %s, and converted again next time: %s",
@@ -106,3 +131,39 @@ def load(name: str, where: Path) -> Raw:
                 error.strerror or error,
             )
     return raw
+
+
+def _alone(path: Path) -> contextlib.AbstractContextManager:
+    """Take the lock on the file `path`; leaving the context releases it. Waits for whoever has it.
+
+    Where the folder cannot be written, or its file system has no locks, nobody waits.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # not all file systems tell FileLock
+            pass
+        return lock.acquire(timeout=0)
+    except Timeout:
+        logging.warning("waiting for another process that reads the same image set (%s)", path)
+        return lock.acquire()
+    except (OSError, NotImplementedError):
+        return contextlib.nullcontext()
+
+
+def _read(name: str, where: Path) -> Raw:
+    """The image set `name` from its own files; InputError as `load`."""
+    source = SOURCES[name]
+    try:
+        return source.read(where)
+    except InputError as error:
+        raise InputError(f"image set {name!r}: {error}") from error
+    except Exception as error:  # whatever a reader or a download stumbles over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"image set {name!r} could neither be read from {where} (files are missing, damaged or "
+            f"have a wrong checksum) nor downloaded to it from {source.origin} ({reason}): put "
+            f"{where / source.files} there yourself, or {name}.npz with {', '.join(Raw._fields)}; "
+            "choose another data root by --config.data.root=DIR or $HATJAX_DATA; or train on what "
+            "needs no download: configs/hat_digits.py"
+        ) from error

@@ -1,12 +1,13 @@
 """Readers of the image sets that the published code fetches as zip files of pickles."""
 
+import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from hatjax.data import download, pickles
+from hatjax.data import pickles, vision
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError, oneline
 
@@ -14,15 +15,48 @@ from hatjax.errors import InputError, oneline
 def reader(url: str, blob: str, train: str, test: str) -> Callable[[Path], Raw]:
     """A reader of the zip file at `url` with two pickles in it, the members `train` and `test`.
 
-    The file is downloaded to the data root if it is not there, and is `blob` to git.
+    The file is downloaded to the data root if it is not there. Its checksum is `blob`, as `blob_id`
+    has it; InputError for another file.
     """
 
     def read(where: Path) -> Raw:
         path = where / url.rsplit("/", 1)[-1]
-        download.fetch(url, path, blob)
+        if not path.exists():
+            _download(url, path, blob)
+        _check(path, blob)
         return checked(str(path), *_member(path, train), *_member(path, test))
 
     return read
+
+
+def _download(url: str, path: Path, blob: str) -> None:
+    """Download the file to `path`, where it appears once it is whole."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)  # of a run that was killed; torchvision would take it for whole
+    with vision.downloading() as datasets:
+        datasets.utils.download_url(url, path.parent, part.name)
+    _check(part, blob)
+    part.replace(path)
+
+
+def _check(path: Path, blob: str) -> None:
+    if (found := blob_id(path)) != blob:
+        raise InputError(
+            f"{path}: wrong checksum ({found}, expected {blob}): it is damaged, broken off or "
+            "another version; remove it to download it again"
+        )
+
+
+def blob_id(path: Path) -> str:
+    """git's name of a file: the SHA-1 of "blob SIZE\\0" and its content.
+
+    The published files lie in git repositories, which give no other checksum.
+    """
+    start = b"blob %d\0" % path.stat().st_size
+    with open(path, "rb") as file:
+        return hashlib.file_digest(
+            file, lambda: hashlib.sha1(start, usedforsecurity=False)
+        ).hexdigest()
 
 
 def _member(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:

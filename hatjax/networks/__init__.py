@@ -22,7 +22,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
-from hatjax import hat, limits, protection
+from hatjax import hat, protection
+from hatjax.data import memory
 from hatjax.errors import InputError, unknown
 from hatjax.networks import alexnet, columns, convnet, mlp, modules, resnet, rows, vit
 from hatjax.networks.head import Head
@@ -80,7 +81,7 @@ def fits(network: Network, times: int = 1) -> None:
     """Raise InputError if the machine's memory does not hold the parameters so many times."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     numbers = sum(p.size for p in jax.tree.leaves(shapes))
-    limits.fits(
+    memory.fits(
         4 * times * numbers,
         f"a network of {numbers:,} parameters" + (f", {times} times in training," * (times > 1)),
         "make it smaller by --config.network.widths, or learn fewer tasks",

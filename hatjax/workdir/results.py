@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from hatjax import reading
+from hatjax.data import reading
 from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.errors import InputError, oneline
 from hatjax.types import Task, Tree

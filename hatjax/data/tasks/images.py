@@ -4,8 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from hatjax import limits
-from hatjax.data import Raw
+from hatjax.data import Raw, memory
 from hatjax.errors import InputError
 
 # Sets that are enlarged from 28x28 to 32x32 by resizing, as the published code's source of notMNIST
@@ -30,7 +29,7 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
                 f"image set {name!r} has images of {raw.x_train.shape[3]} channels: "
                 f"config.data.image = {tuple(config.data.image)} needs 1 or {c}"
             )
-        limits.fits(
+        memory.fits(
             sum(map(len, x.values())) * h * w * raw.x_train.shape[3],
             f"config.data.image = {tuple(config.data.image)}: the images of {name!r} at that size",
             "choose a smaller one",

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax import data, limits
-from hatjax.data import Raw
+from hatjax import data
+from hatjax.data import Raw, memory
 from hatjax.data.tasks.holdout import hold_out, order
 from hatjax.errors import InputError
 from hatjax.types import Split, Task
@@ -36,7 +36,7 @@ def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
     on disk: later runs with other seeds then get the first run's. "code" is what a first run gets.
     """
     count = config.tasks.count
-    limits.fits(
+    memory.fits(
         8 * size * count,
         f"config.tasks.count = {count}: so many orders of {size} numbers an image",
         "choose fewer tasks",

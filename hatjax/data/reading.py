@@ -1,7 +1,7 @@
 """Arrays from .npy and .npz files that may be damaged, or made to do harm.
 
-Nothing in them is executed or unpacked to the disk, and an array is made only if the file is as
-long as its header says: memory is not taken on a header's word.
+Nothing in them is executed or unpacked to the disk. An array is allocated only if the file is as
+long as its header says, so that a false header cannot take all memory.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy_format
 
-from hatjax import limits
+from hatjax.data import memory
 from hatjax.errors import oneline
 
 HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
@@ -36,7 +36,7 @@ def npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarra
         members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
         members = {k: m for k, m in members.items() if names is None or k in names}
         total = sum(member.file_size for member in members.values())
-        limits.fits(total, "what it declares to hold", "take a smaller file")
+        memory.fits(total, "what it declares to hold", "take a smaller file")
         found = {}
         for name, member in members.items():
             with archive.open(member) as part:
