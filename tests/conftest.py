@@ -1,14 +1,24 @@
 """Strict JAX for all tests: no implicit rank promotion, and programs that compile quickly."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far longer than they compute, and with few of LLVM's optimisations that takes less
 # time. With none, at level 0, XLA's reciprocal square roots on the CPU have derivatives of NaN.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # one for all processes of this session
+    programs = tempfile.mkdtemp(prefix="hatjax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, programs, ignore_errors=True)
 
 import jax
 import pytest
+from filelock import FileLock
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -25,7 +35,14 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def trained_runs(tmp_path_factory):
-    """The workdirs of tests/trained.py."""
+    """The workdirs of tests/trained.py, made once for all processes of this session."""
     from tests import trained
 
-    return trained.make(tmp_path_factory.mktemp("trained"))
+    folder = Path(tempfile.gettempdir()) / os.environ["JAX_COMPILATION_CACHE_DIR"] / "trained"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            trained.make(folder)
+    own = tmp_path_factory.mktemp("trained") / "runs"
+    shutil.copytree(folder, own)
+    return {name: own / name for name in ("mlp", "alexnet")}

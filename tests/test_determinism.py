@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_resume
+from tests.same import same
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def command(folder: Path, *args: str, cache: str) -> None:
-    env = os.environ | {"XDG_CACHE_HOME": str(folder / cache)}
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / cache)}
     tiny = ["--config.tasks.count=2", "--config.epochs=2", "--config.data.examples=400"]
     done = subprocess.run(
         [sys.executable, "-m", "hatjax.main", *args, *tiny],
@@ -30,5 +30,5 @@ def test_the_same_bits_twice(tmp_path, approach):
     config = f"--config={CONFIGS}/baseline.py:{approach},digits"
     for where, cache in (("one", "a"), ("two", "b"), ("three", "b")):
         command(tmp_path, config, f"--workdir={where}", cache=cache)
-    test_resume.same(tmp_path / "one", tmp_path / "two")
-    test_resume.same(tmp_path / "one", tmp_path / "three")
+    same(tmp_path / "one", tmp_path / "two")
+    same(tmp_path / "one", tmp_path / "three")

@@ -16,7 +16,7 @@ ONLY_IN = {
     "torchvision": {"data"},
     "torch": {"data", "benchmark"},
     "orbax": {"workdir"},
-    "filelock": {"data", "workdir"},
+    "filelock": {"data", "workdir", "experiment"},
     "tensorstore": {"workdir"},
     "matplotlib": {"report"},
     "tensorboardX": {"experiment"},

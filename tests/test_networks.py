@@ -86,7 +86,7 @@ def images(tmp_path):
     return c
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("momentum", marks=pytest.mark.slow)])
 def test_replicas_with_moments_and_norms_are_the_runs_alone(images, tmp_path, optimizer):
     images.optimizer, images.seeds = ConfigDict(dict(name=optimizer)), 2
     if optimizer == "adamw":  # without which it makes of a gradient's rounding a whole step
@@ -99,16 +99,19 @@ def test_replicas_with_moments_and_norms_are_the_runs_alone(images, tmp_path, op
 
 
 class OftenStopped(stop.Stopping):
-    """Says every second time that the run is to stop."""
+    """Says every fourth time that the run is to stop."""
 
     asked = 0
 
     def __call__(self) -> bool:
         self.asked += 1
-        return self.asked % 2 == 0
+        return self.asked % 4 == 0
 
 
-@pytest.mark.parametrize("optimizer, schedule", [("adamw", "cosine"), ("momentum", "plateau")])
+@pytest.mark.parametrize(
+    "optimizer, schedule",
+    [("adamw", "cosine"), pytest.param("momentum", "plateau", marks=pytest.mark.slow)],
+)
 def test_a_pause_changes_no_bit(images, tmp_path, optimizer, schedule):
     images.optimizer, images.schedule = ConfigDict(dict(name=optimizer)), schedule
     images.checkpoint.epochs = 1
@@ -119,7 +122,7 @@ def test_a_pause_changes_no_bit(images, tmp_path, optimizer, schedule):
             run.run(images, tmp_path / "cut", stopping=stopping)
         except Interrupted:
             pauses += 1
-    assert pauses > 2
+    assert pauses > 1
     a, b = models.load(tmp_path / "whole"), models.load(tmp_path / "cut")
     jax.tree.map(np.testing.assert_array_equal, (a.params, a.memory), (b.params, b.memory))
     rows = [results.read_rows(tmp_path / k / "metrics.jsonl") for k in ("whole", "cut")]

@@ -3,6 +3,8 @@
 For every network and optimizer, in our runner and in a loop on the library alone.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -65,13 +67,20 @@ def binary(params: dict, task: int, key) -> dict:
     return params | {"gates": {k: extreme(k, e) for k, e in params["gates"].items()}}
 
 
+@functools.cache
+def compiled(name: str):
+    """The program of `small(name)`, the same for all seeds."""
+    c, _, _, approach = small(name)
+    return train.compile(c, approach)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["mlp", "alexnet"])
 def test_past_is_untouched(name, seed):
     """By the compiled program of a run, with its evaluation, schedule and end of a task."""
     c, tasks, network, approach = small(name, seed=seed)
     c.lr = 0.5
-    program, hyper = train.compile(c, approach), train.hyperparameters(c)
+    program, hyper = compiled(name), train.hyperparameters(c)
     key = jax.random.key(seed)
     params, memory = program.init(key)
     length = feed.capacity(tasks, "train", c.batch)

@@ -58,8 +58,11 @@ def check(c, folder: Path) -> dict[str, Path]:
     return {name: folder / "all" / name for name in runs}
 
 
+# The contract has all approaches in company, without the program around them.
 @pytest.mark.parametrize(
-    "name", ["hat", "random", "joint", "lwf", "ewc", "progressive", "pathnet"]
+    "name",
+    ["hat", "joint", "pathnet"]
+    + [pytest.param(k, marks=pytest.mark.slow) for k in ("random", "lwf", "ewc", "progressive")],
 )
 def test_seeds_together_are_the_seeds_alone(name, tmp_path):
     c = small(name)
@@ -69,13 +72,13 @@ def test_seeds_together_are_the_seeds_alone(name, tmp_path):
 
 def test_a_grid_and_replicas_that_stop_at_different_epochs(tmp_path):
     c = small("hat")
-    c.seeds, c.epochs, c.tasks.count = 2, 8, 2
+    c.epochs, c.tasks.count = 8, 2
     c.lr_patience, c.lr_min, c.grid = 1, 0.01, "lr=0.05,0.4 approach.c=0.1,4"
     where = check(c, tmp_path)
-    assert list(where)[:2] == ["seed0-lr=0.05-c=0.1", "seed0-lr=0.05-c=4"] and len(where) == 8
+    assert list(where)[:2] == ["seed0-lr=0.05-c=0.1", "seed0-lr=0.05-c=4"] and len(where) == 4
     counts = {len((w / "metrics.jsonl").read_text().splitlines()) for w in where.values()}
     assert len(counts) > 1
-    assert files.read_config(where["seed1-lr=0.4-c=4"]).approach.c == 4.0
+    assert files.read_config(where["seed0-lr=0.4-c=4"]).approach.c == 4.0
 
 
 def unequal(folder: Path):
