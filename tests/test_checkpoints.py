@@ -267,8 +267,11 @@ def test_killed_at_its_very_end(whole_sweep, tmp_path, monkeypatch):
     all_the_same(whole_sweep, tmp_path / "t")
 
 
-def test_a_damaged_plan(tmp_path):
-    (tmp_path / "plan.json").write_text('[["seed0"], 3]')
+@pytest.mark.parametrize(
+    "plan", ['[["seed0"], 3]', '{"a": 1}', "[[]]", '[["seed0", "../x"]]', '[[""]]', "[" * 9999]
+)
+def test_a_damaged_plan(tmp_path, plan):
+    (tmp_path / "plan.json").write_text(plan)
     with pytest.raises(InputError, match="plan.json is damaged .*remove it"):
         run.run_sweep(tmp_path, seeds(2))
 

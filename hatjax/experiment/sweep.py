@@ -112,8 +112,7 @@ def read_plan(folder: Path) -> list[list[str]]:
     try:
         found = json.loads(path.read_text()) if path.exists() else []
         if not isinstance(found, list) or not all(
-            isinstance(group, list) and group and all(isinstance(name, str) for name in group)
-            for group in found
+            isinstance(group, list) and group and all(map(is_name, group)) for group in found
         ):
             raise ValueError("not a list of lists of names")
     except (OSError, ValueError, RecursionError) as error:
@@ -122,6 +121,11 @@ def read_plan(folder: Path) -> list[list[str]]:
             "sweep begin anew"
         ) from error
     return found
+
+
+def is_name(name: object) -> bool:
+    """Whether `name` can be that of a run's folder in a sweep's: a path would lead out of it."""
+    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 
 def write_plan(folder: Path, programs: list[list[str]]) -> None:
