@@ -288,6 +288,24 @@ def test_load_gives_frames(runs):
     assert (running["tasks"], running["tasks learned"]) == (3, 2)
 
 
+def test_the_example_of_the_readme(runs, tmp_path, monkeypatch):
+    (tmp_path / "results").symlink_to(runs)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(from hatjax import report\n.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    for name in numbers.Runs._fields:
+        (columns,) = re.findall(rf"\| `{name}` \| .* \| (.*) \|", text)
+        told = {c for c in re.findall("`([^`]*)`", columns) if not c.endswith(".jsonl")}
+        assert told and told <= set(names[name].columns), (name, told)
+    # Means over seeds, as the tables have them.
+    table = names["tasks"].pivot_table("rho", "tasks learned", "approach")
+    over = numbers.over_seeds(names["tasks"])
+    (mine,) = over[(over["approach"] == "sgd") & (over["tasks learned"] == 3)]["rho"]
+    assert table.loc[3, "sgd"] == pytest.approx(mine)
+
+
 def test_load_leaves_out_what_is_damaged_with_a_warning(runs, tmp_path):
     shutil.copytree(runs / "hat", tmp_path / "hat")
     (tmp_path / "hat" / "seed0" / "accuracy.npy").write_bytes(b"\x93NUMPY\x01")

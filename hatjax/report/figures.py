@@ -49,9 +49,7 @@ def heat(
 def of_tasks(matrix: np.ndarray, rows: str, columns: str) -> pd.DataFrame:
     """A matrix "T T" of shares in percent, with tasks counted from 1."""
     tasks = np.arange(1, len(matrix) + 1)
-    return 100 * pd.DataFrame(
-        matrix, pd.Index(tasks, name=rows), pd.Index(tasks, name=columns)
-    )  # fmt: skip
+    return 100 * pd.DataFrame(matrix, pd.Index(tasks, name=rows), pd.Index(tasks, name=columns))
 
 
 def accuracy(record: Record) -> Figure:

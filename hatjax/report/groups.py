@@ -20,16 +20,15 @@ def groups(records: Iterable[Record]) -> tuple[Groups, list[str]]:
 
     Of two the one is kept that has learned more tasks.
     """
-    found: dict[tuple, Record] = {}
-    notes = []
-    for record in records:
-        other = found.setdefault(order(record), record)
-        if other is not record:
-            kept, left = (other, record) if len(other.acc) >= len(record.acc) else (record, other)
-            found[order(record)] = kept
-            notes.append(f"{left.where} is left out: it is the same run as {kept.where}")
-    ordered = [found[k] for k in sorted(found)]
-    each = [list(runs) for _, runs in itertools.groupby(ordered, key=lambda r: order(r)[:3])]
+    same = [list(runs) for _, runs in itertools.groupby(sorted(records, key=order), key=order)]
+    kept = [max(runs, key=lambda r: len(r.acc)) for runs in same]
+    notes = [
+        f"{r.where} is left out: it is the same run as {k.where}"
+        for k, runs in zip(kept, same, strict=True)
+        for r in runs
+        if r is not k
+    ]
+    each = [list(runs) for _, runs in itertools.groupby(kept, key=lambda r: order(r)[:3])]
     return {name(runs[0], [other[0] for other in each]): runs for runs in each}, notes
 
 

@@ -20,7 +20,7 @@ def paper(label: str) -> str:
 
 
 def words(fields: Mapping[str, object]) -> str:
-    """Fields and their values: "s_max=25, c=0.1, network=resnet18"."""
+    """Fields and their values: "lr=0.1, network=resnet18"; of one that is True the name alone."""
     return ", ".join(short(k) if v is True else f"{short(k)}={value(v)}" for k, v in fields.items())
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -112,16 +112,15 @@ def read(where: Path) -> tuple[Record, list[str]]:
 
     InputError if another file of it is damaged.
     """
-    config = read_config(where)
-    names, acc, finished = read_accuracies(where)
+    record = Record(where, read_config(where), *read_accuracies(where))
+    path = where / "metrics.jsonl"
     try:
-        epochs, notes = tuple(results.read_rows(where / "metrics.jsonl")), []
+        return replace(record, epochs=tuple(results.read_rows(path))), []
     except (OSError, ValueError) as error:
-        epochs, notes = (), [
-            f"{where / 'metrics.jsonl'} is damaged in {oneline(error)}: the report leaves out the "
-            "course of this run's epochs"
-        ]  # fmt: skip
-    return Record(where, config, names, acc, finished, epochs), notes
+        return record, [
+            f"{path} is damaged in {oneline(error)}: the report leaves out the course of this "
+            "run's epochs"
+        ]
 
 
 def read_config(where: Path) -> ConfigDict:
@@ -147,33 +146,23 @@ def read_accuracies(where: Path) -> tuple[tuple[str, ...], np.ndarray, bool]:
 
     InputError if a file is damaged.
     """
-    path, finished = where / "accuracy.npy", (where / "done").exists()
-    begun = path.exists() or finished
-    names = read_names(where / "tasks.npz") if begun or (where / "tasks.npz").exists() else ()
-    if not begun:
-        return names, np.zeros((0, 0)), False
+    path, finished = where / "tasks.npz", (where / "done").exists()
+    names: tuple[str, ...] = ()
+    acc = np.zeros((0, 0))
     try:
-        acc = results.read_matrix(path, len(names))
+        if path.exists() or (where / "accuracy.npy").exists() or finished:
+            names = tuple(map(str, results.read_tasks(path)["names"]))
+        path = where / "accuracy.npy"
+        if path.exists() or finished:
+            acc = results.read_matrix(path, len(names))
+        if np.any((acc < 0) | (acc > 1)):
+            raise ValueError(f"expected {len(names)} x {len(names)} numbers from 0 to 1")
     except ValueError as error:
-        raise damaged(path, error) from error
-    if np.any((acc < 0) | (acc > 1)):
-        raise damaged(path, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
+        raise InputError(
+            f"{path} is damaged ({error}): the report leaves this run out; run it again with "
+            "--overwrite"
+        ) from error
     # The rows of tasks that are not learned yet are 0.
     rows = np.flatnonzero(acc.any(axis=1))
     learned = len(names) if finished else rows.max(initial=-1) + 1
     return names, acc[:learned, :learned], finished
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """The names of the tasks, in the order in which they are learned."""
-    try:
-        return tuple(str(name) for name in results.read_tasks(path)["names"])
-    except ValueError as error:
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, reason: object) -> InputError:
-    return InputError(
-        f"{path} is damaged ({reason}): the report leaves this run out; run it again with "
-        "--overwrite"
-    )

@@ -1,7 +1,5 @@
 """The numbers as tables: Markdown to read, LaTeX for the paper."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 
@@ -20,6 +18,7 @@ def cells(spreads: pd.DataFrame, metric: str) -> list[str]:
         if np.isnan(mean):
             return ""
         text = m.form.format(mean)
+        # A deviation has no sign.
         return text if np.isnan(std) else f"{text} ± {m.form.format(std).lstrip('+')}"
 
     return list(map(cell, m.scale * spreads[metric], m.scale * spreads[f"{metric} std"]))
@@ -64,7 +63,7 @@ def markdown(groups: Groups, found: Runs) -> str:
     return "\n".join(lines)
 
 
-def pipes(table: pd.DataFrame) -> Iterable[str]:
+def pipes(table: pd.DataFrame) -> list[str]:
     """The lines of a table in Markdown."""
     rows = [table.columns, ["---"] * table.shape[1], *table.to_numpy()]
     return [f"| {' | '.join(row)} |" for row in rows]
