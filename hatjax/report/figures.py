@@ -52,9 +52,11 @@ def of_tasks(matrix: np.ndarray, rows: str, columns: str) -> pd.DataFrame:
     return 100 * pd.DataFrame(matrix, pd.Index(tasks, name=rows), pd.Index(tasks, name=columns))
 
 
-def accuracy(record: Record) -> Figure:
-    """The accuracy matrix of a run, blank where a task is not learned yet."""
+def accuracy(record: Record) -> Figure | None:
+    """The accuracy matrix of a run, blank where a task is not learned yet; None of one task."""
     n, total = len(record.acc), len(record.names)
+    if n == 0 or total == 1:
+        return None
     acc = np.full((total, total), np.nan)
     acc[:n, :n] = np.where(np.tri(n, dtype=bool), record.acc, np.nan)
     matrix = of_tasks(acc, "after learning task", "accuracy on task")
@@ -83,12 +85,12 @@ def bars(ax: Axes, spreads: pd.DataFrame, x: str, metric: str, **look: Any) -> N
 
 
 def over_tasks(tasks: pd.DataFrame, metric: str) -> Figure | None:
-    """A metric after every task, a line for each approach; None if no run has it.
+    """A metric after every task, a line for each approach; None if runs have it of one task alone.
 
     Means over the seeds, with the 95 % interval as bars. With rho it is the paper's Fig. 3.
     """
     there = over_seeds(tasks).dropna(subset=metric)
-    if there.empty:
+    if there["tasks learned"].nunique() < 2:
         return None
     fig, ax = style.figure(height=3.1)
     for i, (label, line) in enumerate(there.groupby("approach", sort=False)):
@@ -110,11 +112,10 @@ def says(metric: str, t: int | str = "t") -> str:
     return axes.get(metric, title(metric))
 
 
-def hyperparameters(runs: pd.DataFrame) -> tuple[Figure, str] | None:
+def hyperparameters(runs: pd.DataFrame) -> Figure | None:
     """rho, or else average accuracy, of finished runs of HAT over s_max and c (the paper's Fig. 4).
 
-    Over one of the two if the other does not vary. None for fewer than two settings. Returns the
-    metric that it shows, too.
+    Over one of the two if the other does not vary. None for fewer than two settings.
     """
     runs = runs.rename(columns={"approach.s_max": r"$s_{\max}$", "approach.c": "c"})
     metric = "rho" if runs["rho"].notna().any() else "average accuracy"
@@ -125,7 +126,7 @@ def hyperparameters(runs: pd.DataFrame) -> tuple[Figure, str] | None:
     last = says(metric, runs["tasks"].max())
     grid = scale * points.pivot(index="c", columns=r"$s_{\max}$", values=metric)
     if min(grid.shape) > 1:
-        return heat(grid, last, form), metric
+        return heat(grid, last, form)
     fig, ax = style.figure()
     x = "c" if len(grid) > 1 else r"$s_{\max}$"
     points = points.sort_values(x)
@@ -133,7 +134,7 @@ def hyperparameters(runs: pd.DataFrame) -> tuple[Figure, str] | None:
     ax.set(xlabel=x, ylabel=last)
     if points[x].min() > 0:
         ax.set_xscale("log")
-    return fig, metric
+    return fig
 
 
 def capacity(epochs: pd.DataFrame) -> Figure | None:

@@ -107,16 +107,10 @@ def undefined(
     name: str, records: Sequence[Record], found: Runs, every: Sequence[Record]
 ) -> Iterator[Missing]:
     """rho, where the runs that it needs are there but joint training learned nothing."""
-
-    def learned(r: Record | None) -> bool:
-        return r is not None and len(r.acc) > 0
-
-    able = [
-        r
-        for r in records
-        if learned(r) and all(learned(reference(r, a, every)) for a in METRICS["rho"].needs)
-    ]
-    if able and found.of(records).tasks["rho"].isna().all():
+    tasks = found.of(records).tasks
+    joint = tasks["intransigence"].notna().any()  # which needs joint training alone
+    random = any((r := reference(record, "random", every)) and len(r.acc) for record in records)
+    if joint and random and tasks["rho"].isna().all():
         yield Missing(
             f"{name}: rho, since joint training only guesses there (eq. 6 divides by what it is "
             "better than guessing): train longer, or on more images"
@@ -125,14 +119,13 @@ def undefined(
 
 def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
     """The paper's figures that no run of the report gives."""
-    several = [(name, records) for name, records in groups.items() if several_tasks(records)]
-    with_hat = [(n, records) for n, records in several if any(r.approach == "hat" for r in records)]
-    like = [*with_hat, *several][:1]
+    several = [name for name, records in groups.items() if several_tasks(records)]
+    with_hat = [name for name in several if any(r.approach == "hat" for r in groups[name])]
     prefix = f"python -m hatjax.main --config {shortest(cli.CONFIGS)}"
 
     def hat(*more: str) -> str:
-        for name, records in like:
-            return command(name, records, "hat", [0, 1, 2], *more)
+        for name in with_hat or several:
+            return command(name, groups[name], "hat", [0, 1, 2], *more)
         return " ".join([f"{prefix}/hat_digits.py", *map(quoted, more)])
 
     grid = hat("--config.grid=approach.s_max=25,100,400,800 approach.c=0.1,0.75,2.5,4")
