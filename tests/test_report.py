@@ -369,3 +369,27 @@ def test_names_are_text_in_html_and_latex(runs, tmp_path):
     assert "&lt;b&gt;$x$ &amp;_%" in page and "<b>$x$" not in page
     table = tables.latex(pd.DataFrame({"approach": ["sgd (a_b=$x$ \\input)"], "rho": ["-1"]}), "x")
     assert r"SGD (a\_b=\$x\$ \textbackslash input)" in table.replace("{}", "")
+
+
+def test_groups_are_named_by_what_tells_them_apart():
+    plain, short, adam, decay = (config.make("digits", "sgd") for _ in range(4))
+    short.epochs = 5
+    config.choose(adam, {"optimizer.name": "adamw"})
+    config.choose(decay, {"optimizer.name": "adamw", "optimizer.weight_decay": 0.1})
+    records = [
+        read.Record(Path(str(i)), c) for i, c in enumerate((plain, short, adam, decay, plain))
+    ]
+    found, twice = groups.groups(records)
+    assert {str(runs[0].where): name for name, runs in found.items()} == {
+        "0": "digits (default epochs, default optimizer, default optimizer.weight_decay)",
+        "1": "digits (epochs=5, default optimizer, default optimizer.weight_decay)",
+        "2": "digits (default epochs, optimizer=adamw, default optimizer.weight_decay)",
+        "3": "digits (default epochs, optimizer=adamw, optimizer.weight_decay=0.1)",
+    }
+    assert twice == ["4 is left out: it is the same run as 0"]
+    # Of two the one that has got further stays.
+    further = dataclasses.replace(records[4], acc=np.eye(1), names=("a",))
+    found, twice = groups.groups([*records[:4], further])
+    assert further in found["digits (default epochs, default optimizer, default "
+                            "optimizer.weight_decay)"]  # fmt: skip
+    assert twice == ["0 is left out: it is the same run as 4"]

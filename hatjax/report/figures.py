@@ -71,6 +71,7 @@ def reuse(shares: np.ndarray) -> Figure:
 
 
 def legend(fig: Figure, ncols: int = 4) -> None:
+    """Put the legend below the axes."""
     fig.legend(loc="outside lower center", ncols=ncols, frameon=False, handlelength=2.6,
                columnspacing=1.2)  # fmt: skip
 

@@ -72,9 +72,10 @@ def shown(records: Iterable[Record]) -> list[Record]:
 
 
 def reference(record: Record, approach: str, records: Sequence[Record]) -> Record | None:
-    """The run of `approach` on the same tasks, in the same order, that `record` is compared with.
+    """The run of `approach` with the same seed, setting and tasks, that `record` is compared with.
 
-    Of several the one that has learned most tasks, then one with the run's own network.
+    Of several the one that has learned most tasks, then one with the run's own widths; None if
+    there is none.
     """
 
     def shared(r: Record) -> tuple:

@@ -1,18 +1,13 @@
 """What a report lacks, and the commands that make it."""
 
-import itertools
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from hatjax import cli
 from hatjax import config as configs
+from hatjax.report.commands import command, in_a_row, main
 from hatjax.report.groups import Groups, reference
-from hatjax.report.names import slug
 from hatjax.report.numbers import METRICS, Runs
-from hatjax.report.read import Record, shortest
-from hatjax.report.settings import known
+from hatjax.report.read import Record
 
 REFERENCES = tuple(dict.fromkeys(a for m in METRICS.values() for a in m.needs))
 
@@ -49,6 +44,7 @@ def compared(records: Sequence[Record]) -> list[Record]:
 
 
 def unfinished(name: str, records: Sequence[Record]) -> Iterator[Missing]:
+    """The runs that have not learned all tasks."""
     if some := [str(r.where) for r in records if not r.finished]:
         yield Missing(
             f"{name}: {len(some)} of {len(records)} runs are unfinished and only in the tables and "
@@ -121,15 +117,14 @@ def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
     """The paper's figures that no run of the report gives."""
     several = [name for name, records in groups.items() if several_tasks(records)]
     with_hat = [name for name in several if any(r.approach == "hat" for r in groups[name])]
-    prefix = f"python -m hatjax.main --config {shortest(cli.CONFIGS)}"
 
     def hat(*more: str) -> str:
         for name in with_hat or several:
             return command(name, groups[name], "hat", [0, 1, 2], *more)
-        return " ".join([f"{prefix}/hat_digits.py", *map(quoted, more)])
+        return main("hat_digits.py", *more)
 
     grid = hat("--config.grid=approach.s_max=25,100,400,800 approach.c=0.1,0.75,2.5,4")
-    alone = f"{prefix}/hat_compression.py:mnist"
+    alone = main("hat_compression.py:mnist")
     needs = {
         "fig3": ("Fig. 3, rho over the number of tasks: it needs runs, random and joint", ()),
         "fig4": ("Fig. 4, the effect of s_max and c: it needs a grid of both", (grid,)),
@@ -138,47 +133,3 @@ def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
         "fig7": ("Fig. 7, accuracy against kept weights: it needs runs of one task", (alone,)),
     }
     yield from (Missing(*needs[kind]) for kind in needs if kind not in drawn)
-
-
-def command(
-    name: str, records: Sequence[Record], approach: str, seeds: Sequence[int], *more: str
-) -> str:
-    """The command that makes runs of `approach` that belong to the group `name` of `records`.
-
-    `seeds` follow each other; `more` are further flags. The workdir is beside those of the group.
-    """
-    like = next((r for r in records if r.approach == approach), records[0])
-    experiment = known(like.config.experiment)
-    same = ",same" if any("same" in r.variant for r in records) else ""
-    fields = dict(like.setting)
-    if experiment != like.config.experiment:
-        fields = {"experiment": like.config.experiment} | fields
-    if like.config.data.root:
-        fields["data.root"] = like.config.data.root
-    where = beside(like) / slug(f"{name} {approach}")
-    if len(seeds) == 1:
-        where = where.with_name(f"{where.name}-seed{seeds[0]}")
-    fields |= {"seed": seeds[0]} if seeds[0] else {}
-    fields |= {"seeds": len(seeds)} if len(seeds) > 1 else {}
-    flags = [f"--config.{k}={v}" for k, v in fields.items()]
-    config = f"{shortest(cli.CONFIGS / 'baseline.py')}:{approach},{experiment}{same}"
-    words = ["python", "-m", "hatjax.main", "--config", config, *flags, *more]
-    return " ".join(map(quoted, [*words, f"--workdir={where}"]))
-
-
-def quoted(word: str) -> str:
-    """A word of a command as a person would quote it."""
-    plain = shlex.quote(word)
-    return plain if plain == word or set(word) & set('"$`\\!') else f'"{word}"'
-
-
-def beside(record: Record) -> Path:
-    """The folder that holds a run, or the folder of its seeds."""
-    where = record.where.parent
-    return where.parent if record.where.name.startswith("seed") else where
-
-
-def in_a_row(seeds: Iterable[int]) -> list[list[int]]:
-    """Seeds that follow each other, together: one command makes them."""
-    each = itertools.groupby(enumerate(sorted(set(seeds))), lambda pair: pair[1] - pair[0])
-    return [[seed for _, seed in run] for _, run in each]

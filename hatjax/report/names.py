@@ -25,7 +25,10 @@ def words(fields: Mapping[str, object]) -> str:
 
 
 def short(path: str) -> str:
-    """The name of a field without its section, where that tells it from all other fields."""
+    """A field without its section where no other has that name: "s_max", but "optimizer.eps".
+
+    "network.name" and "optimizer.name" are "network" and "optimizer".
+    """
     section, _, field = path.rpartition(".")
     if field == "name":
         return section

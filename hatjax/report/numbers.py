@@ -30,7 +30,11 @@ class Metric(NamedTuple):
         return 100 if self.unit == "%" else 1
 
 
-every = partial(partial, metrics.after_every_task)
+def every(metric: Callable[..., float]) -> Callable[..., np.ndarray]:
+    """A metric of hatjax.metrics as it stands after every task, "n"."""
+    return partial(metrics.after_every_task, metric)
+
+
 METRICS = {
     "average accuracy": Metric(every(metrics.average_accuracy), form="{:.1f}", first=1),
     "forgetting": Metric(every(metrics.forgetting), form="{:z.1f}"),
@@ -45,6 +49,7 @@ IDENTITY = ["workdir", *LINE, "seed"]
 
 
 def title(metric: str) -> str:
+    """A metric with its unit: "forgetting (%)"."""
     unit = METRICS[metric].unit
     return f"{metric} ({unit})" if unit else metric
 
@@ -57,7 +62,7 @@ class Runs(NamedTuple):
     tasks: pd.DataFrame  # a row for each task that a run has learned
 
     def of(self, records: Iterable[Record]) -> "Runs":
-        """Those of some of the runs."""
+        """The rows of some of the runs."""
         some = [str(r.where) for r in records]
         runs, epochs, tasks = (frame[frame["workdir"].isin(some)] for frame in self)
         return Runs(runs, epochs, tasks)
@@ -67,7 +72,7 @@ def all_values(records: Iterable[Record]) -> Runs:
     """The numbers of `records`, in their order, each held against its references among them."""
     records = list(records)
     curves = [values(record, records) for record in records]
-    # A file's own "seed", say, must not take the place of the run's: hence the run's come twice.
+    # Twice `own`: it comes first, and no column of a damaged file takes its place.
     epochs = [own | row | own for r in records for own in [identity(r)] for row in r.epochs]
     tasks = [
         identity(r) | {"tasks learned": t + 1, "task": r.names[t]} | {m: v[t] for m, v in c.items()}

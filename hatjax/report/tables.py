@@ -85,4 +85,5 @@ def latex(table: pd.DataFrame, says: str) -> str:
 
 
 def math(cell: str) -> str:
+    """A number, with its deviation, in LaTeX."""
     return "$" + cell.replace("±", r"\pm") + "$" if cell else ""
