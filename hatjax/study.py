@@ -80,13 +80,16 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
     found, notes = [], []
     for each in runs:
         found.append(read.Record(each.where, each.config))
+        if not each.where.exists():
+            continue
         try:
-            there = read.read(each.where) if each.where.exists() else found[-1]
-            if not files.differences(there.config, each.config):
-                found[-1] = there
-                found[-1] = there._replace(epochs=read.read_epochs(each.where))
+            there, damage = read.read(each.where)
         except InputError as error:
             notes.append(str(error))
+        else:
+            if not files.differences(there.config, each.config):
+                found[-1] = there
+                notes += damage
     return found, notes
 
 

@@ -1,6 +1,8 @@
 """The report over tiny real runs: numbers, tables, figures, the page, and what is missing."""
 
 import csv
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from hatjax import config, forget, plans
@@ -19,7 +22,7 @@ from hatjax.analysis import metrics, models
 from hatjax.data import Raw, npz
 from hatjax.errors import InputError
 from hatjax.experiment import run
-from hatjax.report import gallery, groups, numbers, read, tables, write
+from hatjax.report import gallery, groups, load, names, numbers, read, settings, tables, write
 
 APPROACHES = ("hat", "random", "joint", "sgd_restart", "sgd")
 
@@ -128,7 +131,7 @@ def test_figures(report):
 
 def test_axes_have_titles_and_something_on_them(runs):
     found, _ = groups.groups(read.read_all([runs / "hat", runs / "random", runs / "joint"])[0])
-    every = list(gallery.every(found, numbers.all_values(found[0].records), []))
+    every = list(gallery.every(found, numbers.all_values(found["digits"]), []))
     assert {"fig3", "fig5", "fig6", "matrix", "accuracy"} <= {picture.kind for picture, _ in every}
     for picture, figure in every:
         ax = figure.axes[0]
@@ -189,7 +192,7 @@ def test_a_reference_is_of_the_same_tasks(runs):
     (hat,) = [r for r in records if r.where.parts[-2:] == ("hat", "seed1")]
     joint = groups.reference(hat, "joint", records)
     assert joint.config.seed == 1 and joint.approach == "joint"
-    other = hat._replace(names=("another",) * 3)
+    other = dataclasses.replace(hat, names=("another",) * 3)
     assert groups.reference(other, "joint", records) is None
 
 
@@ -255,9 +258,140 @@ def test_bad_input(runs, tmp_path):
 def test_lines_and_groups(runs):
     records, _ = read.read_all([runs])
     found, twice = groups.groups(records)
-    assert [g.experiment for g in found] == ["digits", "compression"] and not twice
-    labels = [line.label for line in found[0].lines]
+    assert list(found) == ["digits", "compression"] and not twice
+    labels = [record.label for record in found["digits"]]
     assert "hat" in labels and "hat (c=2, s_max=50)" in labels
     values = numbers.all_values(records)
     text = tables.markdown(found, values)
     assert text.count("\n| hat") >= 5
+
+
+def test_load_gives_frames(runs):
+    frames = load(runs)
+    sgd = frames.runs[frames.runs["approach"] == "sgd"]
+    assert list(sgd["seed"]) == [0, 1] and set(sgd["state"]) == {"finished"}
+    acc = np.load(runs / "sgd" / "seed1" / "accuracy.npy")
+    assert sgd["average accuracy"].iloc[1] == pytest.approx(acc[-1].mean())
+    tasks = frames.tasks[frames.tasks["workdir"] == sgd["workdir"].iloc[1]]
+    assert list(tasks["tasks learned"]) == [1, 2, 3] and len(set(tasks["task"])) == 3
+    expected = [acc[t, : t + 1].mean() for t in range(3)]
+    assert list(tasks["average accuracy"]) == pytest.approx(expected)
+    # 13 runs of three tasks of two epochs, and one of a task of three; `random` trains nothing.
+    assert len(frames.epochs) == 13 * 3 * 2 + 3
+    lines = (runs / "sgd" / "seed1" / "metrics.jsonl").read_text().splitlines()
+    epochs = frames.epochs[frames.epochs["workdir"] == sgd["workdir"].iloc[1]]
+    for row, line in zip(epochs.to_dict("records"), lines, strict=True):
+        assert row.items() >= json.loads(line).items()
+    # The fields of the configuration are columns: the grid of two numbers, four settings.
+    grid = frames.runs[frames.runs["workdir"].str.contains("grid")]
+    found = grid.pivot(index="approach.c", columns="approach.s_max", values="average accuracy")
+    assert found.shape == (2, 2) and found.notna().all(axis=None)
+    (running,) = frames.runs[~frames.runs["finished"]].to_dict("records")
+    assert (running["tasks"], running["tasks learned"]) == (3, 2)
+
+
+def test_the_example_of_the_readme(runs, tmp_path, monkeypatch):
+    (tmp_path / "results").symlink_to(runs)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(from hatjax import report\n.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    for name in numbers.Runs._fields:
+        (columns,) = re.findall(rf"\| `{name}` \| .* \| (.*) \|", text)
+        told = {c for c in re.findall("`([^`]*)`", columns) if not c.endswith(".jsonl")}
+        assert told and told <= set(names[name].columns), (name, told)
+    # Means over seeds, as the tables have them.
+    table = names["tasks"].pivot_table("rho", "tasks learned", "approach")
+    over = numbers.over_seeds(names["tasks"])
+    (mine,) = over[(over["approach"] == "sgd") & (over["tasks learned"] == 3)]["rho"]
+    assert table.loc[3, "sgd"] == pytest.approx(mine)
+
+
+def test_load_leaves_out_what_is_damaged_with_a_warning(runs, tmp_path):
+    shutil.copytree(runs / "hat", tmp_path / "hat")
+    (tmp_path / "hat" / "seed0" / "accuracy.npy").write_bytes(b"\x93NUMPY\x01")
+    with pytest.warns(UserWarning, match="seed0/accuracy.npy is damaged"):
+        assert list(load(tmp_path).runs["seed"]) == [1]
+    with pytest.raises(InputError, match="there is no folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_spread_over_seeds():
+    frame = pd.DataFrame({m: [1.0, 2.0, 3.0, np.nan, 5.0] for m in numbers.METRICS})
+    found = numbers.spread(frame.assign(of=list("aaabb")), ["of"]).set_index("of")
+    row = found.loc["a"]
+    assert (row["rho"], row["rho std"], row["seeds"]) == (2, 1, 3)
+    assert (row["rho low"], row["rho high"]) == pytest.approx(metrics.interval([1.0, 2.0, 3.0]))
+    # One number has a mean, and neither deviation nor interval.
+    assert found.loc["b", "rho"] == 5 and found.loc["b", ["rho std", "rho low"]].isna().all()
+
+
+def test_settings_are_what_differs_from_the_defaults():
+    for experiment in config.EXPERIMENTS:
+        for approach in config.APPROACHES:
+            assert settings.different(config.make(experiment, approach)) == ({}, {})
+    same = config.make("pmnist", "sgd", same=True)
+    assert settings.different(same) == ({}, {"same": True})
+    c = config.make("pmnist", "hat", network="resnet18")
+    c.approach.c, c.lr = 2.0, 0.1
+    assert settings.different(c) == ({"network.name": "resnet18", "lr": 0.1}, {"approach.c": 2.0})
+    # The fields that only the chosen network and optimizer have.
+    c.network.norm = "group"
+    config.choose(c, {"optimizer.name": "adamw", "optimizer.weight_decay": 0.05})
+    setting, _ = settings.different(c)
+    assert names.words(setting) == (
+        "lr=0.1, network=resnet18, norm=group, optimizer=adamw, optimizer.weight_decay=0.05"
+    )
+
+
+def test_fields_have_different_names():
+    """Runs are grouped by them."""
+    paths = {
+        path
+        for experiment in config.EXPERIMENTS
+        for network in (None, *config.NETWORKS)
+        for path in config.fields(config.make(experiment, "sgd", network=network))
+        if path not in settings.ASIDE
+    }
+    assert len({names.short(path) for path in paths}) == len(paths) > 20
+    values = [1.0, 1.0000001, 0.1234567, (12, 12), (1, 212), ("a", "b"), "x"]
+    assert len(set(map(names.value, values))) == len(values)
+
+
+def test_names_are_text_in_html_and_latex(runs, tmp_path):
+    where = tmp_path / "runs" / "a"
+    shutil.copytree(runs / "sgd" / "seed0", where)
+    text = (where / "config.json").read_text()
+    name = "<b>$x$ &_%"
+    (where / "config.json").write_text(text.replace('"digits",', f'"{name}",', 1))
+    records, notes = read.read_all([where])
+    write.write(records, tmp_path / "out", notes)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "&lt;b&gt;$x$ &amp;_%" in page and "<b>$x$" not in page
+    table = tables.latex(pd.DataFrame({"approach": ["sgd (a_b=$x$ \\input)"], "rho": ["-1"]}), "x")
+    assert r"SGD (a\_b=\$x\$ \textbackslash input)" in table.replace("{}", "")
+
+
+def test_groups_are_named_by_what_tells_them_apart():
+    plain, short, adam, decay = (config.make("digits", "sgd") for _ in range(4))
+    short.epochs = 5
+    config.choose(adam, {"optimizer.name": "adamw"})
+    config.choose(decay, {"optimizer.name": "adamw", "optimizer.weight_decay": 0.1})
+    records = [
+        read.Record(Path(str(i)), c) for i, c in enumerate((plain, short, adam, decay, plain))
+    ]
+    found, twice = groups.groups(records)
+    assert {str(runs[0].where): name for name, runs in found.items()} == {
+        "0": "digits (default epochs, default optimizer, default optimizer.weight_decay)",
+        "1": "digits (epochs=5, default optimizer, default optimizer.weight_decay)",
+        "2": "digits (default epochs, optimizer=adamw, default optimizer.weight_decay)",
+        "3": "digits (default epochs, optimizer=adamw, optimizer.weight_decay=0.1)",
+    }
+    assert twice == ["4 is left out: it is the same run as 0"]
+    # Of two the one that has got further stays.
+    further = dataclasses.replace(records[4], acc=np.eye(1), names=("a",))
+    found, twice = groups.groups([*records[:4], further])
+    assert further in found["digits (default epochs, default optimizer, default "
+                            "optimizer.weight_decay)"]  # fmt: skip
+    assert twice == ["0 is left out: it is the same run as 4"]

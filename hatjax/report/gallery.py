@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from hatjax.analysis import masks, models
 from hatjax.errors import InputError
 from hatjax.report import figures, style
-from hatjax.report.groups import Group, shown
-from hatjax.report.names import slug
-from hatjax.report.numbers import METRICS, Values
+from hatjax.report.groups import Groups, shown
+from hatjax.report.names import slug, value
+from hatjax.report.numbers import METRICS, Runs
 from hatjax.report.read import Record
 
 
@@ -26,154 +26,130 @@ class Picture(NamedTuple):
     caption: str  # what it shows, and of which runs
 
 
-def draw(groups: Sequence[Group], found: Values, where: Path) -> tuple[list[Picture], list[str]]:
+def draw(groups: Groups, found: Runs, where: Path) -> tuple[list[Picture], list[str]]:
     """Save all figures that the runs give in the folder `where`.
 
-    Returns them, and a line for each that a damaged run should have given.
+    Returns them, and a line for each that is not there since a run is damaged.
     """
     for chatty in ("fontTools", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    pictures: list[Picture] = []
+    pictures: dict[str, Picture] = {}
     notes: list[str] = []
-    taken: set[str] = set()
     with style.context():
         for picture, figure in every(groups, found, notes):
-            name = picture.name
-            while name in taken:
+            name = slug(picture.name)
+            while name in pictures:
                 name += "-again"
-            taken.add(name)
             figure.savefig(where / f"{name}.png")
             figure.set_layout_engine("none")  # it is laid out now; that takes a while
             figure.savefig(where / f"{name}.pdf", metadata={"CreationDate": None})
-            pictures.append(picture._replace(name=name))
-    return pictures, notes
+            pictures[name] = picture._replace(name=name)
+    return list(pictures.values()), notes
 
 
-def every(
-    groups: Sequence[Group], found: Values, notes: list[str]
-) -> Iterator[tuple[Picture, Figure]]:
-    """The figures in the order of the page; what cannot be drawn is told in `notes`."""
-    for group in groups:
-        yield from of_group(group, found)
-        for record in examples(group):
-            yield from of_run(group, record, notes)
-        for record in group.records:
-            if len(record.names) > 1 and len(record.acc):
+def every(groups: Groups, found: Runs, notes: list[str]) -> Iterator[tuple[Picture, Figure]]:
+    """The figures in the order of the page; what a damaged model should give is told in `notes`."""
+
+    def tried() -> Iterator[tuple[Picture, Figure | None]]:
+        for group, records in groups.items():
+            yield from of_group(group, records, found)
+            for record in examples(records):
+                yield from of_example(group, record, found, notes)
+            for record in records:
                 yield matrix(group, record)
-    together = [r for group in groups for r in group.records]
-    if figure := figures.compression(together):
-        yield (
-            Picture(
-                "fig7", "fig7-compression", "", "Accuracy against kept weights (Fig. 7)",
-                "Validation accuracy against the share of weights that the task keeps, epoch by "
-                "epoch from left to right; the marker is the last epoch. A line is a run of one "
-                f"task: {runs([r for r in together if len(r.names) == 1 and r.epochs])}.",
-            ),
-            figure,
-        )  # fmt: skip
+        yield compression([r for records in groups.values() for r in records], found)
+
+    yield from ((picture, figure) for picture, figure in tried() if figure)
 
 
-def of_group(group: Group, found: Values) -> Iterator[tuple[Picture, Figure]]:
-    """What compares the runs of a group."""
-    lines, name = shown(group), slug(group.name)
-    seeds = sorted({r.config.seed for line in lines for r in line.records})
-    from_runs = (
-        f"Mean over the seeds ({', '.join(map(str, seeds))}), with its 95 % interval (Student's t) "
-        "where there are several."
-    )
-    if len(group.records[0].names) != 1:
-        compared = [line for line in lines if line.approach not in METRICS["rho"].needs]
-        if figure := figures.over_tasks(group, compared, found, "rho"):
-            yield (
-                Picture(
-                    "fig3", f"fig3-rho-{name}", group.name,
-                    "Forgetting ratio over the number of tasks (Fig. 3)",
-                    "0 is as good as joint training, -1 as bad as guessing (eq. 6); these two are "
-                    f"not shown. {from_runs}",
-                ),
-                figure,
-            )  # fmt: skip
-        if figure := figures.over_tasks(group, lines, found, "average accuracy"):
-            yield (
-                Picture(
-                    "accuracy", f"accuracy-{name}", group.name,
-                    "Average accuracy over the number of tasks",
-                    f"Test accuracy on the tasks learned so far. {from_runs}",
-                ),
-                figure,
-            )  # fmt: skip
-    if drawn := figures.hyperparameters(group, found):
-        figure, metric = drawn
-        what = "The forgetting ratio" if metric == "rho" else "The average accuracy"
-        yield (
-            Picture(
-                "fig4", f"fig4-hyperparameters-{name}", group.name,
-                "Effect of s_max and c (Fig. 4)",
-                f"{what} of HAT after the last task, the mean over the finished seeds of each "
-                "setting.",
-            ),
-            figure,
-        )  # fmt: skip
+def of_group(
+    group: str, records: Sequence[Record], found: Runs
+) -> Iterator[tuple[Picture, Figure | None]]:
+    """What compares the runs of a group; None for what they do not give."""
+    some = shown(records)
+    seeds = ", ".join(map(str, sorted({r.seed for r in some})))
+    mean = f"Mean over the seeds ({seeds}), with its 95 % interval (Student's t) for several."
+    compared = [r for r in some if r.approach not in METRICS["rho"].needs]
+    yield Picture(
+        "fig3", f"fig3-rho-{group}", group, "Forgetting ratio over the number of tasks (Fig. 3)",
+        "0 is as good as joint training, -1 as bad as guessing (eq. 6); these two are not shown. "
+        + mean,
+    ), figures.over_tasks(found.of(compared).tasks, "rho")  # fmt: skip
+    yield Picture(
+        "accuracy", f"accuracy-{group}", group, "Average accuracy over the number of tasks",
+        f"Test accuracy on the tasks learned so far. {mean}",
+    ), figures.over_tasks(found.of(some).tasks, "average accuracy")  # fmt: skip
+    varied = {"approach.s_max", "approach.c"}
+    hat = [r for r in records if r.approach == "hat" and r.finished and r.variant.keys() <= varied]
+    if hat:
+        yield Picture(
+            "fig4", f"fig4-hyperparameters-{group}", group, "Effect of s_max and c (Fig. 4)",
+            "HAT after the last task: the mean over the finished seeds of each setting.",
+        ), figures.hyperparameters(found.of(hat).runs)  # fmt: skip
 
 
-def examples(group: Group) -> list[Record]:
-    """One run of each gated approach, for what is shown of single runs.
-
-    The usual variant (or the first), and of its seeds the first that has got farthest.
-    """
-    gated = [line for line in shown(group) if line.records[0].config.approach.get("gated")]
-    first = {line.approach: line for line in reversed(gated)}
-    return [max(line.records, key=lambda r: len(r.acc)) for line in first.values()]
-
-
-def of_run(group: Group, record: Record, notes: list[str]) -> Iterator[tuple[Picture, Figure]]:
-    """What is shown of a single gated run."""
-    name = slug(f"{group.name} {record.approach}")
-    if figure := figures.capacity(record):
-        yield (
-            Picture(
-                "fig5", f"fig5-capacity-{name}", group.name,
-                "Capacity used in each layer over training (Fig. 5)",
-                "The mean of the gates of all tasks so far, at the end of every epoch. A task "
-                "that opens units it does not need closes them again. "
-                f"{runs([record])}.",
-            ),
-            figure,
-        )  # fmt: skip
-    if len(record.acc) > 1:
-        try:
-            n = len(record.acc)
-            shares = masks.overlap(models.load(record.where))[:n, :n]
-        except InputError as error:
-            notes.append(str(error))
-            return
-        yield (
-            Picture(
-                "fig6", f"fig6-reuse-{name}", group.name,
-                "Weights of a task that later tasks use again (Fig. 6)",
-                "The share of the weights of task i (row) that task j (column) uses too. "
-                f"{runs([record])}.",
-            ),
-            figures.reuse(shares),
-        )  # fmt: skip
+def examples(records: Sequence[Record]) -> list[Record]:
+    """A run of each gated approach: of its first label, the one that has learned most tasks."""
+    best: dict[str, Record] = {}
+    for r in shown(records):
+        if r.config.approach.gated:
+            other = best.setdefault(r.approach, r)
+            if r.label == other.label and len(r.acc) > len(other.acc):
+                best[r.approach] = r
+    return list(best.values())
 
 
-def matrix(group: Group, record: Record) -> tuple[Picture, Figure]:
+def of_example(
+    group: str, record: Record, found: Runs, notes: list[str]
+) -> Iterator[tuple[Picture, Figure | None]]:
+    """What is shown of a single gated run; a line in `notes` if its model is damaged."""
+    run = f"{places([record])}."
+    yield Picture(
+        "fig5", f"fig5-capacity-{group}-{record.approach}", group,
+        "Capacity used in each layer over training (Fig. 5)",
+        "The mean of the gates of all tasks so far, at the end of every epoch. A task that opens "
+        f"units it does not need closes them again. {run}",
+    ), figures.capacity(found.of([record]).epochs)  # fmt: skip
+    n = len(record.acc)
+    if n < 2:
+        return
+    try:
+        shares = masks.overlap(models.load(record.where))[:n, :n]
+    except InputError as error:
+        notes.append(str(error))
+        return
+    yield Picture(
+        "fig6", f"fig6-reuse-{group}-{record.approach}", group,
+        "Weights of a task that later tasks use again (Fig. 6)",
+        f"The share of the weights of task i (row) that task j (column) uses too. {run}",
+    ), figures.reuse(shares)  # fmt: skip
+
+
+def matrix(group: str, record: Record) -> tuple[Picture, Figure | None]:
     """The accuracy matrix of a run."""
-    label = next(line.label for line in group.lines if any(r is record for r in line.records))
-    title = f"{label}, seed {record.config.seed}"
+    title = f"{record.label}, seed {record.seed}"
     tasks = "; ".join(f"{i + 1} {name}" for i, name in enumerate(record.names))
-    return (
-        Picture(
-            "matrix", slug(f"matrix {group.name} {title}"), group.name, title,
-            f"{record.state[:1].upper()}{record.state[1:]}. {runs([record])}. Tasks: {tasks}.",
-        ),
-        figures.accuracy(record),
-    )  # fmt: skip
+    return Picture(
+        "matrix", f"matrix-{group}-{title}", group, title,
+        f"{record.state.capitalize()}. {places([record])}. Tasks: {tasks}.",
+    ), figures.accuracy(record)  # fmt: skip
 
 
-def runs(records: Sequence[Record]) -> str:
-    """Where the runs of a figure lie."""
+def compression(records: Sequence[Record], found: Runs) -> tuple[Picture, Figure | None]:
+    """Of all runs of one task."""
+    needed = {"kept", "valid_accuracy"}
+    alone = [r for r in records if len(r.names) == 1 and r.epochs and needed <= r.epochs[0].keys()]
+    lines = [(value(r.config.data.sets), found.of([r]).epochs) for r in alone]
+    return Picture(
+        "fig7", "fig7-compression", "", "Accuracy against kept weights (Fig. 7)",
+        "Validation accuracy against the share of weights that the task keeps, epoch by epoch from "
+        "left to right; the marker is the last epoch. A line is a run of one task. "
+        f"{places(alone)}.",
+    ), figures.compression(lines)  # fmt: skip
+
+
+def places(records: Sequence[Record]) -> str:
+    """Where the runs of a figure are."""
     some = ", ".join(str(r.where) for r in records[:12])
     more = f" and {len(records) - 12} more" if len(records) > 12 else ""
     return f"Run{'s' if len(records) > 1 else ''} {some}{more}"

@@ -1,6 +1,9 @@
-"""What things are called: approaches in print, fields and values in words, files."""
+"""What things are called: approaches as in the paper, fields and values in words, files."""
 
 import re
+from collections.abc import Mapping
+
+from hatjax import config as configs
 
 # What stands in the paper for the names that are typed here.
 NAMES = {
@@ -11,22 +14,32 @@ NAMES = {
 
 
 def paper(label: str) -> str:
-    """A line's label with the approach's name as in the paper."""
+    """A label such as "hat (c=0.1)" with the approach's name as in the paper: "HAT (c=0.1)"."""
     name, *rest = label.split(" ", 1)
     return " ".join([NAMES.get(name, name), *rest])
 
 
-def words(fields: dict[str, object]) -> str:
-    """Fields and values as in the names of a grid's workdirs: "s_max=25, c=0.1"."""
+def words(fields: Mapping[str, object]) -> str:
+    """Fields and their values: "lr=0.1, network=resnet18"; of one that is True the name alone."""
+    return ", ".join(short(k) if v is True else f"{short(k)}={value(v)}" for k, v in fields.items())
 
-    def value(v: object) -> str:
-        if isinstance(v, tuple):
-            return "x".join(map(value, v))
-        return f"{v:g}" if isinstance(v, float) else str(v)
 
-    return ", ".join(
-        k if v is True else f"{k.split('.')[-1]}={value(v)}" for k, v in fields.items()
-    )
+def short(path: str) -> str:
+    """A field without its section where no other has that name: "s_max", but "optimizer.eps".
+
+    "network.name" and "optimizer.name" are "network" and "optimizer".
+    """
+    section, _, field = path.rpartition(".")
+    if field == "name":
+        return section
+    return field if section == "approach" or path in configs.RULES else path
+
+
+def value(v: object) -> str:
+    """A value in words; two that differ are written differently."""
+    if isinstance(v, tuple):
+        return ("+" if any(isinstance(x, str) for x in v) else "x").join(map(value, v))
+    return f"{v:g}" if isinstance(v, float) and float(f"{v:g}") == v else str(v)
 
 
 def slug(text: str) -> str:

@@ -1,113 +1,153 @@
-"""The numbers of runs and groups: every metric after every task, and what several seeds say."""
+"""The numbers of runs as frames of pandas, and what several seeds say."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy import special
 
+from hatjax import config as configs
 from hatjax.analysis import metrics
-from hatjax.report.groups import Line, reference
+from hatjax.report.groups import reference
+from hatjax.report.names import words
 from hatjax.report.read import Record
-
-Values = dict[Path, dict[str, np.ndarray]]  # workdir -> metric -> after every task, "n"
 
 
 class Metric(NamedTuple):
-    """A number for a run, after every task."""
+    """A number of a run after every task."""
 
-    unit: str
-    scale: float  # from the number as computed to the unit
-    form: str
-    needs: tuple[str, ...]  # the approaches it is compared with
-    of: Callable[..., np.ndarray]  # (acc, acc of each that it needs) -> "T"
+    of: Callable[..., np.ndarray]  # (acc, acc of each reference), "n n" -> "n"
+    needs: tuple[str, ...] = ()  # the approaches whose runs are its references
+    unit: str = "%"
+    form: str = "{:+z.1f}"
     first: int = 2  # it says something from so many tasks on
+
+    @property
+    def scale(self) -> float:
+        """From the number as computed to the unit."""
+        return 100 if self.unit == "%" else 1
+
+
+def every(metric: Callable[..., float]) -> Callable[..., np.ndarray]:
+    """A metric of hatjax.analysis.metrics as it stands after every task, "n"."""
+    return partial(metrics.after_every_task, metric)
 
 
 METRICS = {
-    "average accuracy": Metric(
-        "%", 100, "{:.1f}", (), partial(metrics.after_every_task, metrics.average_accuracy), 1
-    ),
-    "forgetting": Metric(
-        "%", 100, "{:z.1f}", (), partial(metrics.after_every_task, metrics.forgetting)
-    ),
-    "backward transfer": Metric(
-        "%", 100, "{:+z.1f}", (), partial(metrics.after_every_task, metrics.backward_transfer)
-    ),
-    "forward transfer": Metric(
-        "%", 100, "{:+z.1f}", ("sgd_restart",),
-        partial(metrics.after_every_task, metrics.forward_transfer),
-    ),
-    "intransigence": Metric(
-        "%", 100, "{:+z.1f}", ("joint",),
-        partial(metrics.after_every_task, metrics.intransigence), 1,
-    ),
-    "rho": Metric("", 1, "{:+z.2f}", ("random", "joint"), metrics.forgetting_ratio, 1),
-}  # fmt: skip
+    "average accuracy": Metric(every(metrics.average_accuracy), form="{:.1f}", first=1),
+    "forgetting": Metric(every(metrics.forgetting), form="{:z.1f}"),
+    "backward transfer": Metric(every(metrics.backward_transfer)),
+    "forward transfer": Metric(every(metrics.forward_transfer), ("sgd_restart",)),
+    "intransigence": Metric(every(metrics.intransigence), ("joint",), first=1),
+    "rho": Metric(metrics.forgetting_ratio, ("random", "joint"), "", "{:+z.2f}", 1),
+}
+SPREADS = [f"{m}{part}" for m in METRICS for part in ("", " std", " low", " high")]
+LINE = ["experiment", "setting", "approach"]  # the columns in which seeds do not differ
+IDENTITY = ["workdir", *LINE, "seed"]
 
 
 def title(metric: str) -> str:
+    """A metric with its unit: "forgetting (%)"."""
     unit = METRICS[metric].unit
     return f"{metric} ({unit})" if unit else metric
 
 
-class Spread(NamedTuple):
-    """What several seeds say."""
+class Runs(NamedTuple):
+    """The numbers of runs; README ("From runs to a paper") lists the columns."""
 
-    n: int
-    mean: float
-    deviation: float | None  # None of a single seed
-    interval: tuple[float, float] | None  # 95 % (metrics.interval)
+    runs: pd.DataFrame  # a row a run
+    epochs: pd.DataFrame  # a row an epoch
+    tasks: pd.DataFrame  # a row for each task that a run has learned
+
+    def of(self, records: Iterable[Record]) -> "Runs":
+        """The rows of some of the runs."""
+        some = [str(r.where) for r in records]
+        runs, epochs, tasks = (frame[frame["workdir"].isin(some)] for frame in self)
+        return Runs(runs, epochs, tasks)
 
 
-def all_values(records: Sequence[Record]) -> Values:
-    """`values` of each record."""
-    return {record.where: values(record, records) for record in records}
+def all_values(records: Iterable[Record]) -> Runs:
+    """The numbers of `records`, in their order, each held against its references among them."""
+    records = list(records)
+    curves = [values(record, records) for record in records]
+    # Twice `own`: it comes first, and no column of a damaged file takes its place.
+    epochs = [own | row | own for r in records for own in [identity(r)] for row in r.epochs]
+    tasks = [
+        identity(r) | {"tasks learned": t + 1, "task": r.names[t]} | {m: v[t] for m, v in c.items()}
+        for r, c in zip(records, curves, strict=True)
+        for t in range(len(r.acc))
+    ]
+    return Runs(
+        pd.DataFrame([of_run(r, c) for r, c in zip(records, curves, strict=True)]),
+        pd.DataFrame(epochs, columns=None if epochs else IDENTITY),
+        pd.DataFrame(tasks, columns=[*IDENTITY, "tasks learned", "task", *METRICS]).astype(
+            dict.fromkeys(METRICS, float)
+        ),
+    )
+
+
+def of_run(record: Record, curves: Mapping[str, np.ndarray]) -> dict[str, object]:
+    """Which run it is, how it stands, its metrics so far, and the fields of its configuration."""
+    stands = {
+        "state": record.state, "finished": record.finished, "tasks": len(record.names),
+        "tasks learned": len(record.acc),
+    }  # fmt: skip
+    last = {m: curve[-1] if len(curve) else np.nan for m, curve in curves.items()}
+    fields = configs.fields(record.config)
+    return identity(record) | stands | last | {k: fields[k] for k in fields if k not in IDENTITY}
+
+
+def identity(record: Record) -> dict[str, object]:
+    """Which run it is."""
+    where, config = str(record.where), record.config
+    each = (where, config.experiment, words(record.setting), record.label, record.seed)
+    return dict(zip(IDENTITY, each, strict=True))
 
 
 def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
-    """Each metric of METRICS after every task, "n", as far as the run and its references are.
+    """Each metric of METRICS after every task that the run has learned, "n".
 
-    Not a number where a metric says nothing: after one task, or where joint training only guesses.
+    Not a number where a metric says nothing (after one task, or where joint training only guesses),
+    and where a reference is not among `records` or has not learned that task yet.
     """
     found = {}
     for metric, m in METRICS.items():
-        references = [
-            r for approach in m.needs if (r := reference(record, approach, records)) is not None
-        ]
-        if len(references) < len(m.needs):
-            continue
-        accs = [record.acc, *(r.acc for r in references)]
-        n = min(map(len, accs))
-        after = m.of(*(a[:n, :n] for a in accs))
-        after = np.where(np.isfinite(after), after, np.nan)
-        after[: m.first - 1] = np.nan
-        found[metric] = after
+        found[metric] = np.full(len(record.acc), np.nan)
+        references = [reference(record, approach, records) for approach in m.needs]
+        accs = [record.acc, *(r.acc for r in references if r)]
+        if len(accs) > len(m.needs):
+            n = min(map(len, accs))
+            after = m.of(*(a[:n, :n] for a in accs))
+            found[metric][:n] = np.where(np.isfinite(after), after, np.nan)
+            found[metric][: m.first - 1] = np.nan
     return found
 
 
-def spread(numbers: Iterable[float]) -> Spread | None:
-    """Mean, standard deviation and interval of the numbers there are; None if there is none."""
-    there = [float(v) for v in numbers if np.isfinite(v)]
-    if not there:
-        return None
-    mean, deviation = metrics.over_seeds(there)
-    return Spread(len(there), mean, deviation if len(there) > 1 else None, metrics.interval(there))
+def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """What the seeds say: each metric over the rows that have the columns `by` in common.
+
+    Its mean "rho", its standard deviation "rho std" (of a sample), and the ends "rho low" and
+    "rho high" of the 95 % interval of the mean (Student's t). "seeds" is the number of rows.
+    Numbers that are not there do not count; of one number there is a mean alone.
+    """
+    groups = frame.groupby(list(by), sort=False)[list(METRICS)]
+    mean, std, n = groups.mean(), groups.std(), groups.count()
+    reach = special.stdtrit(n - 1, 0.975) * std / n**0.5
+    parts = {"": mean, " std": std, " low": mean - reach, " high": mean + reach}
+    found = pd.concat([part.add_suffix(k) for k, part in parts.items()], axis=1)[SPREADS]
+    found.insert(0, "seeds", n["average accuracy"])  # which every run has after every task
+    return found.reset_index()
 
 
-def after(line: Line, found: Values, metric: str, t: int) -> Spread | None:
-    """A metric of a line after t tasks, over the seeds that are so far."""
-    curves = [found[record.where].get(metric, ()) for record in line.records]
-    return spread(curve[t - 1] for curve in curves if len(curve) >= t)
+def at_end(runs: pd.DataFrame) -> pd.DataFrame:
+    """The spread over finished runs after the last task; a row, too, where none is finished."""
+    done = runs.copy()
+    done.loc[~done["finished"], list(METRICS)] = np.nan
+    return spread(done, LINE)
 
 
-def at_end(line: Line, found: Values, metric: str) -> Spread | None:
-    """A metric of a line after the last task, over the seeds that are finished."""
-    done = line._replace(records=tuple(r for r in line.records if r.finished))
-    return after(done, found, metric, tasks(line.records))
-
-
-def tasks(records: Iterable[Record]) -> int:
-    """The number of tasks; 0 where no run knows it yet."""
-    return max((len(record.names) for record in records), default=0)
+def over_seeds(tasks: pd.DataFrame) -> pd.DataFrame:
+    """The spread after every task, over all runs that have learned it."""
+    return spread(tasks, [*LINE, "tasks learned"])

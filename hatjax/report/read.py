@@ -2,30 +2,57 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax.errors import InputError, oneline
+from hatjax.report import settings
+from hatjax.report.names import words
 from hatjax.workdir import files, results
 
 
-class Record(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Record:
     """What a report takes from a workdir."""
 
     where: Path
     config: ConfigDict
     names: tuple[str, ...] = ()  # of the tasks as learned; () before they are known
-    acc: np.ndarray = np.zeros((0, 0))  # "n n" of the tasks learned so far
+    acc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # "n n", of n tasks learned
     finished: bool = False
     epochs: tuple[dict, ...] = ()  # the lines of metrics.jsonl
 
     @property
     def approach(self) -> str:
         return self.config.approach.name
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @cached_property
+    def _different(self) -> tuple[dict[str, object], dict[str, object]]:
+        return settings.different(self.config)
+
+    @property
+    def setting(self) -> dict[str, object]:
+        """What differs from the defaults in the fields that all approaches share."""
+        return self._different[0]
+
+    @property
+    def variant(self) -> dict[str, object]:
+        """What differs from the defaults in the approach's own fields."""
+        return self._different[1]
+
+    @property
+    def label(self) -> str:
+        """The approach, and its variant: "hat (c=0.1)"."""
+        return self.approach + (f" ({words(self.variant)})" if self.variant else "")
 
     @property
     def state(self) -> str:
@@ -36,7 +63,7 @@ class Record(NamedTuple):
 
 
 def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
-    """The runs in and below `paths`, each once, and a line for each that cannot be read.
+    """The runs in and below `paths`, each once, and a line for each damaged file.
 
     InputError for a path that is not there or has no run below it, or if not one run can be read.
     """
@@ -54,11 +81,12 @@ def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
     records, notes = [], []
     for where in map(shortest, found):
         try:
-            record = read(where)
-            records.append(record)
-            records[-1] = record._replace(epochs=read_epochs(where))
+            record, damage = read(where)
         except InputError as error:
             notes.append(str(error))
+        else:
+            records.append(record)
+            notes += damage
     if not records:
         raise InputError(notes[0])
     return records, notes
@@ -74,13 +102,29 @@ def workdirs(path: Path) -> Iterator[Path]:
 
 
 def shortest(path: Path) -> Path:
-    """An absolute path as a person would write it: from here, if it lies below."""
+    """An absolute path as a person would write it: relative, if it is below the current folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def read(where: Path) -> Record:
-    """The run in a workdir, without its epochs; InputError if a file of it is damaged."""
+def read(where: Path) -> tuple[Record, list[str]]:
+    """The run in a workdir, and a line if its epochs are damaged and left out.
+
+    InputError if another file of it is damaged.
+    """
+    record = Record(where, read_config(where), *read_accuracies(where))
+    path = where / "metrics.jsonl"
+    try:
+        return replace(record, epochs=tuple(results.read_rows(path))), []
+    except (OSError, ValueError) as error:
+        return record, [
+            f"{path} is damaged in {oneline(error)}: the report leaves out the course of this "
+            "run's epochs"
+        ]
+
+
+def read_config(where: Path) -> ConfigDict:
+    """The configuration of a run; InputError if it is damaged, or that of something else."""
     config = files.read_config(where)
     needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
     fields = configs.fields(config)
@@ -94,48 +138,31 @@ def read(where: Path) -> Record:
         configs.check(config)
     except InputError as error:
         raise InputError(f"{where} cannot be read: {error}") from error
-    acc, tasks = where / "accuracy.npy", where / "tasks.npz"
-    record = Record(where, config, finished=(where / "done").exists())
-    if not acc.exists() and not record.finished:
-        return record._replace(names=read_names(tasks) if tasks.exists() else ())
-    names = read_names(tasks)
-    try:
-        matrix = results.read_matrix(acc, len(names))
-    except ValueError as error:
-        raise damaged(acc, error) from error
-    if np.any((matrix < 0) | (matrix > 1)):
-        raise damaged(acc, f"expected {len(names)} x {len(names)} numbers from 0 to 1")
-    # The rows of tasks that are not learned yet are 0.
-    rows = np.flatnonzero(matrix.any(axis=1))
-    learned = len(names) if record.finished else rows.max(initial=-1) + 1
-    return record._replace(names=names, acc=matrix[:learned, :learned])
+    return config
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """The names of the tasks, in the order in which they are learned."""
-    try:
-        return tuple(str(name) for name in results.read_tasks(path)["names"])
-    except ValueError as error:
-        raise damaged(path, error) from error
+def read_accuracies(where: Path) -> tuple[tuple[str, ...], np.ndarray, bool]:
+    """The names of the tasks, the accuracies "n n" of the n learned so far, and if these are all.
 
-
-def read_epochs(where: Path) -> tuple[dict, ...]:
-    """The lines of metrics.jsonl; InputError, naming the line, if one cannot be read.
-
-    A last line without an end is one that a run is writing, and is left out.
+    InputError if a file is damaged.
     """
-    path = where / "metrics.jsonl"
+    path, finished = where / "tasks.npz", (where / "done").exists()
+    names: tuple[str, ...] = ()
+    acc = np.zeros((0, 0))
     try:
-        return tuple(results.read_rows(path))
-    except (OSError, ValueError) as error:
+        if path.exists() or (where / "accuracy.npy").exists() or finished:
+            names = tuple(map(str, results.read_tasks(path)["names"]))
+        path = where / "accuracy.npy"
+        if path.exists() or finished:
+            acc = results.read_matrix(path, len(names))
+        if np.any((acc < 0) | (acc > 1)):
+            raise ValueError(f"expected {len(names)} x {len(names)} numbers from 0 to 1")
+    except ValueError as error:
         raise InputError(
-            f"{path} is damaged in {oneline(error)}: the report leaves out the course of this "
-            "run's epochs"
+            f"{path} is damaged ({error}): the report leaves this run out; run it again with "
+            "--overwrite"
         ) from error
-
-
-def damaged(path: Path, reason: object) -> InputError:
-    return InputError(
-        f"{path} is damaged ({reason}): the report leaves this run out; run it again with "
-        "--overwrite"
-    )
+    # The rows of tasks that are not learned yet are 0.
+    rows = np.flatnonzero(acc.any(axis=1))
+    learned = len(names) if finished else rows.max(initial=-1) + 1
+    return names, acc[:learned, :learned], finished

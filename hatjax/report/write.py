@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatjax.errors import InputError
-from hatjax.report import gallery, page, tables
+from hatjax.report import gallery, numbers, page, tables
 from hatjax.report.groups import groups as grouped
 from hatjax.report.missing import Missing, missing
 from hatjax.report.names import slug
-from hatjax.report.numbers import all_values
 from hatjax.report.read import Record
 from hatjax.workdir.files import write_text
 
@@ -43,8 +42,7 @@ def write(
     """
     check(where)
     groups, twice = grouped(records)
-    records = [record for group in groups for record in group.records]
-    found = all_values(records)
+    found = numbers.all_values(r for records in groups.values() for r in records)
     part = where.with_name(f".{where.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for folder in ("figures", "tables"):
@@ -54,15 +52,19 @@ def write(
     lacks = missing(groups, found, {p.kind for p in pictures})
     text = tables.markdown(groups, found)
     write_text(part / "tables.md", text)
-    for group in groups:
+    for name, records in groups.items():
         for kind, make in (("", tables.by_metric), ("-rho", tables.by_tasks)):
-            head, rows = make(group, found)
-            if rows:
-                path = part / "tables" / f"{slug(group.name)}{kind}.tex"
-                write_text(path, tables.latex(head, rows, group.name))
-    write_text(part / "metrics.csv", tables.metrics_csv(groups, found))
-    write_text(part / "after_every_task.csv", tables.after_every_task_csv(groups, found))
-    write_text(part / "over_seeds.csv", tables.over_seeds_csv(groups, found))
+            table = make(found.of(records))
+            if len(table):
+                path = part / "tables" / f"{slug(name)}{kind}.tex"
+                write_text(path, tables.latex(table, name))
+    frames = {
+        "metrics": numbers.at_end(found.runs),
+        "after_every_task": found.tasks.drop(columns="workdir"),
+        "over_seeds": numbers.over_seeds(found.tasks),
+    }
+    for file, frame in frames.items():
+        write_text(part / f"{file}.csv", frame.to_csv(index=False, lineterminator="\n"))
     html = page.page(groups, found, pictures, lacks, notes, part / "figures")
     write_text(part / "index.html", html)
     shutil.rmtree(where, ignore_errors=True)

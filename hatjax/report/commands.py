@@ -1,0 +1,59 @@
+"""The commands that make runs to stand beside those that are there."""
+
+import itertools
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hatjax import cli
+from hatjax.report.names import slug
+from hatjax.report.read import Record, shortest
+from hatjax.report.settings import known
+
+
+def command(
+    name: str, records: Sequence[Record], approach: str, seeds: Sequence[int], *more: str
+) -> str:
+    """The command that makes runs of `approach` that belong to the group `name` of `records`.
+
+    `seeds` follow each other; `more` are further flags. The workdir is beside those of the group.
+    """
+    like = next((r for r in records if r.approach == approach), records[0])
+    experiment = known(like.config.experiment)
+    same = ",same" if any("same" in r.variant for r in records) else ""
+    fields = dict(like.setting)
+    if experiment != like.config.experiment:
+        fields = {"experiment": like.config.experiment} | fields
+    if like.config.data.root:
+        fields["data.root"] = like.config.data.root
+    where = beside(like) / slug(f"{name} {approach}")
+    if len(seeds) == 1:
+        where = where.with_name(f"{where.name}-seed{seeds[0]}")
+    fields |= {"seed": seeds[0]} if seeds[0] else {}
+    fields |= {"seeds": len(seeds)} if len(seeds) > 1 else {}
+    flags = [f"--config.{k}={v}" for k, v in fields.items()]
+    return main(f"baseline.py:{approach},{experiment}{same}", *flags, *more, f"--workdir={where}")
+
+
+def main(config: str, *more: str) -> str:
+    """The command that trains what a file of configs/ says, with further flags."""
+    words = ["python", "-m", "hatjax.main", "--config", str(shortest(cli.CONFIGS / config)), *more]
+    return " ".join(map(quoted, words))
+
+
+def quoted(word: str) -> str:
+    """A word of a command as a person would quote it."""
+    plain = shlex.quote(word)
+    return plain if plain == word or set(word) & set('"$`\\!') else f'"{word}"'
+
+
+def beside(record: Record) -> Path:
+    """The folder that holds a run, or the folder of its seeds."""
+    where = record.where.parent
+    return where.parent if record.where.name.startswith("seed") else where
+
+
+def in_a_row(seeds: Iterable[int]) -> list[list[int]]:
+    """Seeds that follow each other, together: one command makes them."""
+    each = itertools.groupby(enumerate(sorted(set(seeds))), lambda pair: pair[1] - pair[0])
+    return [[seed for _, seed in run] for _, run in each]
