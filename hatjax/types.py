@@ -68,6 +68,15 @@ class Turn(NamedTuple):
     seen: Array  # int32[], how many tasks are learned before it
 
 
+class Hyper(NamedTuple):
+    """The numbers that the compiled program takes as arguments, float32[] each."""
+
+    lr: Array
+    lr_factor: Array
+    lr_min: Array
+    approach: Any  # the Settings of the approach's file, as step.hyper.approach.c
+
+
 class Step(NamedTuple):
     """Where training stands. Evaluation is progress 1 without a key."""
 
@@ -76,7 +85,7 @@ class Step(NamedTuple):
     progress: Array  # float32[], how far the epoch is, 0..1: sets s (eq. 3)
     lr: Array  # float32[]
     key: Array | None  # for dropout; None: no dropout
-    hyper: dict[str, Array]  # float32[] each, by path, as "approach.c": config.traced
+    hyper: Hyper
 
 
 class Out(NamedTuple):

@@ -189,5 +189,5 @@ def test_numbers_are_numbers_with_a_point_or_without():
         c.lr = 1
     config.check(c)
     hyper = train.hyperparameters(c)
-    assert hyper["approach.s_max"] == 100 and hyper["lr"] == 1
-    assert hyper.keys() == config.traced(config.make("digits", "hat")).keys()
+    assert hyper.approach.s_max == 100 and hyper.lr == 1
+    assert config.traced(c).keys() == config.traced(config.make("digits", "hat")).keys()

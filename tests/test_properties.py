@@ -7,12 +7,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
-from hatjax.approaches import fisher, lwf, tournament
-from hatjax.approaches.sgd import cross_entropy
+from hatjax.approaches import lwf
 from hatjax.data import feed
 from hatjax.data.tasks import by_row
 from hatjax.networks import rows
-from hatjax.training import train
+from hatjax.training import fisher, tournament, train
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Batch, Turn
 from tests.test_contract import CLASSES, ROWS, feeds, setup
 

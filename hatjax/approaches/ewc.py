@@ -3,12 +3,21 @@
 Weights that matter for the past, as the Fisher information has it, are held by springs.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.approaches import fisher, sgd
+from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec, ranges
+from hatjax.training import fisher
 from hatjax.types import Approach, Array, Network, Tree
+
+
+class Settings(NamedTuple):
+    lamb: float = 5000.0  # weight of the pull, in the published code's unit (see `make`)
+    clip: float = 100.0  # largest global norm of a gradient
 
 
 def pull(params: Tree, old: Tree, weight: Tree) -> Array:
@@ -35,7 +44,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
         held = pull(params["trunk"], memory["old"], memory["fisher"])
-        return entropy + scale * step.hyper["approach.lamb"] * held, out
+        return entropy + scale * step.hyper.approach.lamb * held, out
 
     def end_task(params, memory, data, step):
         def entropy(trunk, batch, key):
@@ -51,3 +60,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return params, {"old": params["trunk"], "fisher": mean}
 
     return base._replace(init=init, loss=loss, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="EWC",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

@@ -4,14 +4,22 @@ Each task starts from the last network and is pulled towards it (their L2-transf
 weights become the mean of those found for all the tasks.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
 from hatjax.approaches.ewc import pull
+from hatjax.config import ApproachSpec, ranges
 from hatjax.networks import rows
 from hatjax.types import Approach, Network, Tree
+
+
+class Settings(NamedTuple):
+    lamb: float = 1e-4  # weight of the pull to the last task's parameters
+    clip: float = 10000.0  # largest global norm of a gradient
 
 
 def shared(params: Tree, fidelity: str) -> Tree:
@@ -34,7 +42,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         entropy, out = base.loss(params, memory, batch, step)
         mine, old = shared(params, config.fidelity), rows.take(memory["old"], step.task)
         distance = pull(mine, old, jax.tree.map(lambda _: 1.0, mine))
-        return entropy + (step.seen > 0) * step.hyper["approach.lamb"] * distance, out
+        return entropy + (step.seen > 0) * step.hyper.approach.lamb * distance, out
 
     def end_task(params, memory, data, step):
         t, mine = step.seen, shared(params, config.fidelity)
@@ -42,3 +50,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return params | mean, {"old": mean}
 
     return base._replace(init=init, loss=loss, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="IMM-mean",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

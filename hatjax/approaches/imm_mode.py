@@ -4,12 +4,21 @@ As mean-IMM, but the merged weight is the mode of the product of the tasks' Gaus
 mean of what the tasks found, weighted by their Fisher informations.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.approaches import fisher, imm_mean
+from hatjax.approaches import imm_mean
+from hatjax.config import ApproachSpec, ranges
+from hatjax.training import fisher
 from hatjax.types import Approach, Network, Tree
+
+
+class Settings(NamedTuple):
+    lamb: float = 0.01  # as in the published code, whose comment says 1
+    clip: float = 1000.0  # largest global norm of a gradient
 
 
 def merge(new: Tree, f_new: Tree, old: Tree, f_old: Tree) -> Tree:
@@ -51,3 +60,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return params, {"old": imm_mean.shared(params, config.fidelity), "fisher": total}
 
     return base._replace(init=init, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="IMM-mode",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

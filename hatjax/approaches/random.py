@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec
 from hatjax.types import Approach, Array, Batch, Network, Out
 
 
@@ -55,3 +56,6 @@ def make(config: ConfigDict, network: Network) -> Approach:
         correct=expected,
         trained=False,
     )
+
+
+APPROACH = ApproachSpec(make, label="Random")

@@ -6,7 +6,7 @@ A network is a Flax module with two properties, that maps images and gates to fe
     rules           {regular expression: the gates on a parameter's axes} (hatjax.axes)
     __call__(x, gates) or (x, gates, train)     images "b h w c" -> features "b d"
 
-To add one, list what makes it in TRUNKS, or call `register`.
+To add one, put its file into hatjax/networks/architectures, or call `register`.
 """
 
 import inspect
@@ -21,10 +21,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from hatjax import config as configs
 from hatjax import hat, limits, protection
+from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.errors import InputError, unknown
-from hatjax.networks import alexnet, columns, convnet, mlp, modules, resnet, rows, vit
+from hatjax.networks import rows
 from hatjax.networks.head import Head
 from hatjax.networks.layers import affine_squares, real_examples
 from hatjax.networks.trunk import Trunk
@@ -33,18 +33,7 @@ from hatjax.types import Array, Network, Out, Tree
 
 Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
 
-# config.network.name -> what makes the module of config.network for images "h w c".
-TRUNKS: dict[str, Make] = {
-    "mlp": mlp.make,
-    "alexnet": alexnet.make,
-    "convnet": convnet.make,
-    "resnet18": resnet.make,
-    "resnet34": resnet.make,
-    "vit": vit.make,
-}
-OURS = tuple(TRUNKS)
-# Approaches that need the stages of a network otherwise than one after the other.
-STRUCTURES = {"progressive": columns.make, "pathnet": modules.make}
+OURS = NETWORKS.ours  # the names of those that come with hatjax
 # The sigmoid of the gates: exact in float32, or as the published code has it.
 SIGMOID = {"paper": hat.sigmoid, "code": jax.nn.sigmoid}
 
@@ -59,8 +48,7 @@ def register(name: str, make: Make, **fields: Any) -> None:
     """
     if name in OURS:
         raise InputError(f"there is a network {name!r} already: register yours by another name")
-    TRUNKS[name] = make
-    configs.NETWORKS[name] = dict(fields)
+    NETWORKS[name] = NetworkSpec(make, fields)
 
 
 def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
@@ -89,18 +77,19 @@ def fits(network: Network, times: int = 1) -> None:
 
 def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
     name = config.network.name
-    if name not in TRUNKS:
-        known = unknown("network", name, TRUNKS)
+    if name not in NETWORKS:
+        known = unknown("network", name, NETWORKS)
         raise InputError(f"{known} One of your own: hatjax.networks.register it first.")
-    trunk = TRUNKS[name](config.network, image)
-    if config.approach.name in STRUCTURES:
+    trunk = NETWORKS[name].make(config.network, image)
+    structure = APPROACHES[config.approach.name].structure
+    if structure is not None:
         if not isinstance(trunk, Trunk):
             raise InputError(
                 f"approach {config.approach.name!r} builds its own network from stages "
                 f"(hatjax.networks.trunk), and network {name!r} has none: use "
                 "--config.network.name=mlp or alexnet"
             )
-        return STRUCTURES[config.approach.name](config, trunk, image, classes)
+        return structure(config, trunk, image, classes)
     try:
         return wrap(
             trunk,

@@ -100,7 +100,7 @@ def peculiar(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]:
     baseline's variant "same".
     """
     approach, mine = config.approach.name, configs.fields(config)
-    of_approach = [f"network.{k}" for k in configs.ADDITIONS.get(approach, {})]
+    of_approach = [f"network.{k}" for k in configs.APPROACHES[approach].network]
 
     def against(same: bool) -> dict[str, object]:
         other = configs.fields(configs.make(usual(config.experiment), approach, same))

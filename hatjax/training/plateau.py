@@ -28,10 +28,10 @@ def make(config: ConfigDict) -> Schedule:
     """The schedule with the patience of `config` and the rates of step.hyper."""
 
     def begin(params, memory, step):
-        return start(step.hyper["lr"], config.lr_patience, params), memory
+        return start(step.hyper.lr, config.lr_patience, params), memory
 
     def after_epoch(state, loss, params, memory, step):
-        factor, least = step.hyper["lr_factor"], step.hyper["lr_min"]
+        factor, least = step.hyper.lr_factor, step.hyper.lr_min
         return update(state, loss, params, factor, config.lr_patience, least), params, memory
 
     def best(state, params, memory, step):

@@ -16,9 +16,8 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax.data import feed
-from hatjax.types import Approach, Array, Batch, Data, Out, State, Step, Tree, Turn
+from hatjax.types import Approach, Array, Batch, Data, Hyper, Out, State, Step, Tree, Turn
 
-Hyper = dict[str, Array]
 AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout has the key itself
 
 
@@ -33,8 +32,15 @@ class Program(NamedTuple):
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
-    """The numbers that the compiled program takes as arguments, by path ("approach.c")."""
-    return {path: jnp.float32(v) for path, v in configs.traced(config).items()}
+    """The numbers that the compiled program takes as arguments; config.traced has their paths."""
+    settings = configs.APPROACHES[config.approach.name].settings
+    own = {field: jnp.float32(config.approach[field]) for field in settings._fields}
+    return Hyper(
+        lr=jnp.float32(config.lr),
+        lr_factor=jnp.float32(config.lr_factor),
+        lr_min=jnp.float32(config.lr_min),
+        approach=settings._replace(**own),
+    )
 
 
 def compile(config: ConfigDict, approach: Approach) -> Program:

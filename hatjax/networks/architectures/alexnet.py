@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from hatjax.config import NetworkSpec, ranges
 from hatjax.errors import InputError
 from hatjax.networks.stages import Stage, rates
 from hatjax.networks.trunk import Trunk
@@ -39,3 +40,13 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
         )
     sizes = (*kernels(image[0]), 0, 0)
     return Trunk(tuple(map(Stage, LAYERS, config.widths, rates(config), sizes)))
+
+
+NETWORK = NetworkSpec(
+    make,
+    fields=dict(
+        widths=(64, 128, 256, 2048, 2048),
+        dropout=(0.2, 0.2, 0.5, 0.5, 0.5),  # of each layer, or one for all
+    ),
+    ranges={"widths": ranges.WIDTHS, "dropout": ranges.RATES},
+)
