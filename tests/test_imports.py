@@ -9,9 +9,9 @@ from hatjax.config import APPROACHES, NETWORKS
 
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "limits", "reading", "types", "config", "plans", "protection", "hat", "data",
-    "networks", "training", "approaches", "workdir", "analysis", "experiment", "cli", "export",
-    "forget", "benchmark", "main", "report", "study",
+    "errors", "limits", "reading", "types", "config", "fidelity", "plans", "protection", "hat",
+    "data", "networks", "training", "approaches", "workdir", "analysis", "experiment", "cli",
+    "export", "forget", "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
@@ -67,7 +67,7 @@ def test_training_never_imports_torch():
 
 def test_help_and_names_import_no_jax():
     code = (
-        "import sys; from hatjax import cli, config, main, plans, study;"
+        "import sys; from hatjax import cli, config, main, plans;"
         "assert 'pathnet' in config.APPROACHES and 'vit' in config.NETWORKS;"
         "assert not {'jax', 'flax', 'optax'} & set(sys.modules), sys.modules.keys()"
     )

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
 from hatjax.config import ApproachSpec, ranges
+from hatjax.fidelity import departures
 from hatjax.training import fisher
 from hatjax.types import Approach, Array, Network, Tree
 
@@ -31,10 +32,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     Heads need neither: only their own task trains them. lambda = 5000 was found with a Fisher
     information about 20 times smaller than that of single examples (fisher.per_batch), so with
-    fidelity "paper" it is divided by 20 and means the same.
+    the latter it is divided by 20 and means the same.
     """
     base = sgd.make(config, network)
-    scale = 1 if config.fidelity == "code" else 1 / fisher.SIZE
+    per_example = departures(config).fisher_per_example
+    scale = 1 / fisher.SIZE if per_example else 1
 
     def init(key):
         params, _ = base.init(key)
@@ -51,10 +53,10 @@ def make(config: ConfigDict, network: Network) -> Approach:
             own = params | {"trunk": trunk}
             return base.loss(own, memory, batch, step._replace(key=key))[0]
 
-        if config.fidelity == "code":
-            new = fisher.per_batch(entropy, params["trunk"], data, step.key)
-        else:
+        if per_example:
             new = fisher.per_example(network, params, data, step.task)
+        else:
+            new = fisher.per_batch(entropy, params["trunk"], data, step.key)
         t = step.seen
         mean = jax.tree.map(lambda f, g: (f + t * g) / (t + 1), new, memory["fisher"])
         return params, {"old": params["trunk"], "fisher": mean}

@@ -14,6 +14,7 @@ from hatjax import hat, protection
 from hatjax.approaches import sgd
 from hatjax.config import ApproachSpec, ranges
 from hatjax.config.ranges import Range
+from hatjax.fidelity import departures
 from hatjax.training import optimizers
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Network, Step, Tree
@@ -35,8 +36,7 @@ def parts(own: Tree) -> Tree:
 def make(config: ConfigDict, network: Network) -> Approach:
     """HAT on a gated network. memory["past"] is the cumulative gates a^{<=t}, {gate: "units"}."""
     rate = optimizers.make(config)
-    # The published code divides 0 by 0 where no unit is free.
-    full = jnp.nan if config.fidelity == "code" else 0.0
+    full = 0.0 if departures(config).finite_sparsity else jnp.nan  # R when no unit is free
 
     def init(key):
         params = network.init(key)

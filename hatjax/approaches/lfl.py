@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
 from hatjax.config import ApproachSpec, ranges
+from hatjax.fidelity import departures
 from hatjax.networks import rows
 from hatjax.training.losses import mean
 from hatjax.types import Approach, Array, Network, Tree
@@ -32,7 +33,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
     memory["old"]: the trunk as the last task left it, with the norms of that task. The mean over
     the examples; the published code sums them, so that lambda depends on the batch.
     """
-    base = sgd.make(config, network)
+    base, chosen = sgd.make(config, network), departures(config)
 
     def init(key):
         params, _ = base.init(key)
@@ -43,7 +44,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         h = network.apply(params, batch.x, step.task).features  # "b d"
         old = network.apply(params | memory["old"], batch.x, step.task).features
         far = mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
-        if config.fidelity == "code":
+        if not chosen.mean_distance:
             far = far * jnp.sum(batch.weight)
         return entropy + (step.seen > 0) * step.hyper.approach.lamb * far, out
 

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from hatjax import hat, limits, protection
 from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.errors import InputError, unknown
+from hatjax.fidelity import departures
 from hatjax.networks import rows
 from hatjax.networks.head import Head
 from hatjax.networks.layers import affine_squares, real_examples
@@ -34,8 +35,6 @@ from hatjax.types import Array, Network, Out, Tree
 Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
 
 OURS = NETWORKS.ours  # the names of those that come with hatjax
-# The sigmoid of the gates: exact in float32, or as the published code has it.
-SIGMOID = {"paper": hat.sigmoid, "code": jax.nn.sigmoid}
 
 
 def register(name: str, make: Make, **fields: Any) -> None:
@@ -97,7 +96,7 @@ def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) 
             classes,
             gated=config.approach.get("gated", False),
             gate_init=config.approach.get("gate_init", "normal"),
-            fidelity=config.fidelity,
+            sigmoid=hat.sigmoid if departures(config).exact_sigmoid else jax.nn.sigmoid,
         )
     except ValueError as error:
         raise InputError(f"network {name!r}: {error}") from error
@@ -136,7 +135,7 @@ def wrap(
     classes: tuple[int, ...],
     gated: bool,
     gate_init: str = "normal",
-    fidelity: str = "paper",
+    sigmoid: Callable[[Array], Array] = hat.sigmoid,
 ) -> Network:
     """A Network for tasks of so many `classes` around any module with `units` and `rules`.
 
@@ -222,7 +221,7 @@ def wrap(
         return Out(heads.apply({"params": params["head"]}, z, task), z, a if gated else {}, new)
 
     def apply_gates(params: Tree, task: Array, s: Array) -> dict[str, Array]:
-        return hat.gate(params["gates"], task, s, SIGMOID[fidelity]) if gated else {}
+        return hat.gate(params["gates"], task, s, sigmoid) if gated else {}
 
     shared, own = split(axes, axes)
     every = {"trunk": shared, "norms": own, "head": jax.tree.map(lambda _: PER_TASK, head)}

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from hatjax.fidelity import departures
 from hatjax.networks import rows
 from hatjax.networks.head import Head
 from hatjax.networks.layers import Dropout, uniform
@@ -69,10 +70,10 @@ def make(
 
     params["trunk"] holds the columns, "T ..."; `apply` takes them with a single one, the parameters
     `old` "T ..." of all, and the number `column` of the one, which is that of the columns before
-    it. With fidelity "code" the earlier columns are run as in the published code: without what
-    they read themselves, with dropout; and heads read their own column alone.
+    it. In the published code the earlier columns are run without what they read themselves and with
+    dropout, and heads read their own column alone (hatjax.fidelity).
     """
-    paper, tasks = config.fidelity == "paper", len(classes)
+    chosen, tasks = departures(config), len(classes)
     module = Column(scaled(trunk.stages, config.network.expand / tasks), trunk.dropout_in)
 
     def run(params: Tree, x: Array, column: Array, seen: list[Array] | None, key: Array | None):
@@ -91,7 +92,7 @@ def make(
 
         def add(k: Array, seen: list[Array]) -> list[Array]:
             one = jax.tree.map(lambda p: rows.pick(p, k), old)
-            if paper:
+            if chosen.whole_old_columns:
                 outputs, _ = run(one, x, k, seen, None)
             else:
                 own = None if key is None else jax.random.fold_in(key, k)
@@ -101,7 +102,9 @@ def make(
         return jax.lax.fori_loop(0, column, add, nothing(x))
 
     def features(outputs: list[Array], read: Array) -> Array:
-        return jnp.concatenate([outputs[-1], read], axis=-1) if paper else outputs[-1]
+        if not chosen.heads_read_old_columns:
+            return outputs[-1]
+        return jnp.concatenate([outputs[-1], read], axis=-1)
 
     def init(key: Array) -> Tree:
         x = jnp.zeros((1, *image))

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax.data import feed
+from hatjax.fidelity import departures
 from hatjax.types import Approach, Array, Batch, Data, Hyper, Out, State, Step, Tree, Turn
 
 AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout has the key itself
@@ -233,7 +234,7 @@ def size(config: ConfigDict, i: Array, n: Array) -> Array:
     batch of two examples would be a whole step, just before the epoch is evaluated. The published
     code takes whole steps.
     """
-    if config.fidelity == "code":
+    if not departures(config).scaled_last_batch:
         return jnp.float32(1)
     return jnp.minimum(config.batch, n - i * config.batch) / jnp.minimum(config.batch, n)
 
@@ -243,7 +244,7 @@ def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
 
     The published code takes the share of the examples seen before the batch, and never gets to 1.
     """
-    if config.fidelity == "code":
+    if not departures(config).annealing_to_s_max:
         return i * config.batch / n
     return jnp.where(count > 1, i / jnp.maximum(count - 1, 1), 1).astype(jnp.float32)
 
