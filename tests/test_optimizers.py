@@ -79,7 +79,7 @@ def rates(schedule: str, epochs: int = 4, failing: int | None = None) -> list[fl
     found = []
     for epoch in range(epochs):
         found.append(float(state.lr))
-        state = s.hasten(state) if epoch == failing else state
+        state = s.mark_failed(state) if epoch == failing else state
         params = {"w": jnp.full(1, epoch)}
         state, params, _ = s.update(state, jnp.float32(epoch), params, {}, step)
     last, _ = s.best(state, params, {}, step)

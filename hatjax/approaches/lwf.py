@@ -76,7 +76,13 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def end_task(params, memory, data, step):
         return params, {"old": params, "turn": memory["turn"].at[step.task].set(step.seen + 1)}
 
-    return base._replace(init=init, loss=loss, end_task=end_task, **sgd.WHOLE)
+    return base._replace(
+        init=init,
+        take=lambda params, memory, step: params,  # the loss reads the heads of all tasks
+        put=lambda params, own, memory, step: own,
+        loss=loss,
+        end_task=end_task,
+    )
 
 
 APPROACH = ApproachSpec(

@@ -42,9 +42,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return rows.put(params, own, step.task) | {"trunk": trunk}
 
     def loss(params, memory, batch, step):
-        out = network.apply(
-            params, batch.x, step.task, key=step.key, old=memory["old"], column=step.seen
-        )
+        given = params | {"old": memory["old"], "column": step.seen}
+        out = network.apply(given, batch.x, step.task, key=step.key)
         return cross_entropy(out.logits, batch), out
 
     def end_task(params, memory, data, step):
@@ -53,8 +52,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def predict(params, memory, x, task, hyper):
         column = memory["column"][task]
         own = jax.tree.map(lambda p: rows.pick(p, column), params["trunk"])
-        params = rows.take(params, task) | {"trunk": own}
-        return network.apply(params, x, task, old=memory["old"], column=column).logits
+        given = {"trunk": own, "old": memory["old"], "column": column}
+        return network.apply(rows.take(params, task) | given, x, task).logits
 
     return base._replace(
         init=init,

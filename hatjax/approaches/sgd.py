@@ -15,12 +15,6 @@ from hatjax.training import optimizers, schedules
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Network, Step, Tree
 
-# For an approach whose loss reads the heads of all tasks.
-WHOLE = dict(
-    take=lambda params, memory, step: params,
-    put=lambda params, own, memory, step: own,
-)
-
 
 class Settings(NamedTuple):
     clip: float = 10000.0  # largest global norm of a gradient (published code)

@@ -25,8 +25,7 @@ from hatjax import hat, limits, protection
 from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.errors import InputError, unknown
 from hatjax.fidelity import departures
-from hatjax.networks import rows
-from hatjax.networks.head import Head
+from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_squares, real_examples
 from hatjax.networks.trunk import Trunk
 from hatjax.protection import PER_TASK
@@ -59,11 +58,11 @@ def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -
     and for parameters that the machine's memory does not hold, before there are any.
     """
     network = _make(config, image, classes)
-    fits(network)
+    check_memory(network)
     return network
 
 
-def fits(network: Network, times: int = 1) -> None:
+def check_memory(network: Network, times: int = 1) -> None:
     """Raise InputError if the machine's memory does not hold the parameters so many times."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     numbers = sum(p.size for p in jax.tree.leaves(shapes))
@@ -157,11 +156,11 @@ def wrap(
     takes_train = "train" in inspect.signature(type(trunk).__call__).parameters
 
     def call(trunk: nn.Module, variables: Tree, x: Array, a: dict, train: bool, **how) -> Any:
-        more = {"train": train} if takes_train else {}
+        more: dict[str, Any] = {"train": train} if takes_train else {}
         return trunk.apply(variables, x, a, **more, **how)
 
     def variables(key: Array) -> Tree:
-        more = {"train": False} if takes_train else {}
+        more: dict[str, Any] = {"train": False} if takes_train else {}
         return nn.meta.unbox(trunk.init(key, jnp.zeros((1, *image)), open_gates(), **more))
 
     shapes = jax.eval_shape(variables, jax.random.key(0))
@@ -175,7 +174,7 @@ def wrap(
     )
     if features.ndim != 2:
         raise ValueError(f"its features are of shape {features.shape}: expected [examples, d]")
-    head = jax.eval_shape(Head(classes, tasks).init, jax.random.key(0), features, 0)["params"]
+    d = features.shape[1]
 
     def init(key: Array) -> Tree:
         for_trunk, for_gates, for_head = jax.random.split(key, 3)
@@ -186,7 +185,7 @@ def wrap(
             "norms": jax.tree.map(repeated, own),
             "stats": jax.tree.map(repeated, start.get("batch_stats", {})),
             "gates": hat.init_gates(for_gates, units, tasks, gate_init) if gated else {},
-            "head": Head(classes, tasks).init(for_head, jnp.zeros(features.shape), 0)["params"],
+            "head": head.start(for_head, d, classes),
         }
 
     def repeated(p: Array) -> Array:
@@ -217,14 +216,14 @@ def wrap(
                 params["stats"],
                 changed.get("batch_stats", {}),
             )
-        heads = Head(classes, len(params["head"]["bias"]))
-        return Out(heads.apply({"params": params["head"]}, z, task), z, a if gated else {}, new)
+        return Out(head.logits(params, z, task, classes), z, a if gated else {}, new)
 
     def apply_gates(params: Tree, task: Array, s: Array) -> dict[str, Array]:
         return hat.gate(params["gates"], task, s, sigmoid) if gated else {}
 
     shared, own = split(axes, axes)
-    every = {"trunk": shared, "norms": own, "head": jax.tree.map(lambda _: PER_TASK, head)}
+    heads = head.shapes(d, classes)
+    every = {"trunk": shared, "norms": own, "head": jax.tree.map(lambda _: PER_TASK, heads)}
     if gated:
         protection.check(
             {"trunk": split(shapes["params"], axes)[0]},

@@ -13,7 +13,7 @@ from hatjax.types import Array, Batch, Data, Network, Tree
 CHUNK = 32  # examples whose gradients are held at once
 SIZE = 20  # the batches of the published code
 
-Loss = Callable[..., Array]  # (params, batch, key) -> the mean over the batch
+Loss = Callable[[Tree, Batch, Array], Array]  # (params, batch, key) -> the mean over the batch
 
 
 def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree:

@@ -37,10 +37,10 @@ def make(config: ConfigDict) -> Schedule:
     def best(state, params, memory, step):
         return state.params, memory
 
-    def hasten(state):
+    def mark_failed(state):
         return state._replace(patience=jnp.ones_like(state.patience))
 
-    return Schedule(begin, after_epoch, best, hasten)
+    return Schedule(begin, after_epoch, best, mark_failed)
 
 
 def start(lr: Array, patience: int, params: Tree) -> Plateau:

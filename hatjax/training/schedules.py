@@ -50,7 +50,7 @@ def planned(config: ConfigDict) -> Schedule:
     def best(state, params, memory, step):
         return params, memory
 
-    def hasten(state):
+    def mark_failed(state):
         return state._replace(failing=jnp.bool(True))
 
-    return Schedule(start, update, best, hasten)
+    return Schedule(start, update, best, mark_failed)

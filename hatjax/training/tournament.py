@@ -142,10 +142,10 @@ def make(config: ConfigDict) -> Schedule:
     def best(state: Tournament, params: Tree, memory: Tree, step):
         return state.params, walk(state, state.winner, memory, step)
 
-    def hasten(state: Tournament) -> Tournament:
+    def mark_failed(state: Tournament) -> Tournament:
         return state._replace(patience=state.patience.at[state.turn].set(1))
 
-    return Schedule(start, update, best, hasten)
+    return Schedule(start, update, best, mark_failed)
 
 
 def walk(state: Tournament, rival: Array, memory: Tree, step) -> Tree:

@@ -83,10 +83,10 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
             "lr": before.schedule.lr,
         } | approach.report(state.params, state.memory, step)
         failed = ~(jnp.all(jnp.isfinite(losses)) & jnp.isfinite(scores["loss"]))
-        hasty = approach.schedule.hasten(before.schedule)
+        marked = approach.schedule.mark_failed(before.schedule)
         trained = state._replace(schedule=before.schedule)
         # An epoch whose loss is not a number leaves nothing of what it has learned.
-        state = choose(failed, before._replace(schedule=hasty), trained)
+        state = choose(failed, before._replace(schedule=marked), trained)
         loss = jnp.where(failed, jnp.inf, scores["loss"])
         schedule, params, memory = approach.schedule.update(
             state.schedule, loss, state.params, state.memory, step

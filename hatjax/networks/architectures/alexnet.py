@@ -15,7 +15,7 @@ def kernels(side: int) -> tuple[int, int, int]:
     return side // 8, side // 10, 2
 
 
-def fits(side: int) -> bool:
+def leaves_pixels(side: int) -> bool:
     """Whether images of `side` pixels leave something to pool after every convolution."""
     sizes = kernels(side)
     for k in sizes:
@@ -33,7 +33,7 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
             "config.network.widths: alexnet has 5 layers (3 convolutions, 2 dense), got "
             f"{len(config.widths)} widths"
         )
-    if image[0] != image[1] or not fits(image[0]):
+    if image[0] != image[1] or not leaves_pixels(image[0]):
         raise InputError(
             f"images of {image[0]}x{image[1]}: alexnet needs square ones of at least 12 pixels a "
             "side; use --config.network.name=mlp, or larger images"

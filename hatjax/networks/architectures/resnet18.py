@@ -30,7 +30,8 @@ class ResNet(nn.Module):
         """Of each block: the units within it, the stream it reads, that it adds to, width, stride.
 
         """
-        found, source = [], "s1"
+        found: list[tuple[str, str | None, str, int, int]] = []
+        source = "s1"
         for i, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
             for b in range(count):
                 stride = 2 if b == 0 and i > 0 else 1
