@@ -86,7 +86,9 @@ def overrides(argv: Sequence[str]) -> dict[str, Any]:
 
 def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
     """absl's flag parsing, with every error as one line."""
-    if not any(re.fullmatch("--?config(=.*)?", arg) for arg in argv):
+    if any(re.fullmatch("--?(help|helpshort|h)", arg) for arg in argv):
+        pass  # absl shows the flags and exits; reading the default configuration takes a second
+    elif not any(re.fullmatch("--?config(=.*)?", arg) for arg in argv):
         argv = [argv[0], f"--config={CONFIGS / default}", *argv[1:]]
     try:
         rest = flags.FLAGS(argv)

@@ -111,7 +111,7 @@ def check(study: ConfigDict) -> None:
         return isinstance(v, tuple) and all(isinstance(name, str) for name in v)
 
     expected: dict[str, tuple[str, Callable]] = {
-        "name": configs.RULES["experiment"],
+        "name": configs.ranges.NAME[:2],
         "approaches": ("a tuple of names of approaches", names),
         "seeds": ("a tuple of whole numbers", lambda v: isinstance(v, tuple) and all(
             type(seed) is int for seed in v

@@ -5,7 +5,7 @@ T tasks, C classes of the largest task, d features. Letters of the paper: t task
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import optax
@@ -40,14 +40,15 @@ class Task(NamedTuple):
 class Data(NamedTuple):
     """A split on the device, padded to N examples so that one compiled program serves all tasks.
 
-    The replicas of S seeds read S versions of it; those of one seed share theirs.
+    Where runs of several seeds are trained in one program, x, y and task hold the split of each
+    of the S seeds, once, and every run reads that of its own.
     """
 
     x: Array  # "S N h w c" uint8
     y: Array  # "S N" int32
     task: Array  # "S N" int32, the row of every example's task (several in joint training)
-    version: Array  # int32[], the one that this replica reads
-    n: Array  # int32[], its number of real examples
+    version: Array  # int32[], which of the S this run reads
+    n: Array  # int32[], how many of its N examples are real
     mean: Array  # "T c"
     std: Array  # "T c"
 
@@ -68,6 +69,15 @@ class Turn(NamedTuple):
     seen: Array  # int32[], how many tasks are learned before it
 
 
+class Hyper(NamedTuple):
+    """The numbers that the compiled program takes as arguments, float32[] each."""
+
+    lr: Array
+    lr_factor: Array
+    lr_min: Array
+    approach: Any  # the Settings of the approach's file: hyper.approach.c
+
+
 class Step(NamedTuple):
     """Where training stands. Evaluation is progress 1 without a key."""
 
@@ -76,11 +86,11 @@ class Step(NamedTuple):
     progress: Array  # float32[], how far the epoch is, 0..1: sets s (eq. 3)
     lr: Array  # float32[]
     key: Array | None  # for dropout; None: no dropout
-    hyper: dict[str, Array]  # float32[] each, by path, as "approach.c": config.traced
+    hyper: Hyper
 
 
 class Out(NamedTuple):
-    """What a network returns; what nobody uses, the compiler prunes."""
+    """What a network returns; what nobody uses, the compiler leaves out."""
 
     logits: Array  # "b C", -inf beyond the classes of the task
     features: Array  # "b d", the input of the head
@@ -88,30 +98,42 @@ class Out(NamedTuple):
     stats: Tree  # the running statistics after it, as in the parameters
 
 
+class Apply(Protocol):
+    """Parameters and images -> what the network gives."""
+
+    def __call__(
+        self,
+        params: Tree,
+        x: Array,  # "b h w c"
+        task: Array,  # int32[], or "b": the head of each example
+        s: Array | None = None,  # the steepness of the gates, where there are some
+        key: Array | None = None,  # as in training: with dropout, and norms over the batch
+        weight: Array | None = None,  # "b", 1 or 0; norms leave out those of 0. None: all are 1
+    ) -> Out: ...
+
+
 class Network(NamedTuple):
     """A network as pure functions; only hatjax.networks knows Flax.
 
     Parameters are
         trunk   what tasks share
-        norms   what the trunk has for each task, the scale and bias of its norms, "T ..."
-        stats   its running statistics, "T ...": they change with every step, but have no gradient
+        norms   the scale and bias of the trunk's norms, for each task: "T ..."
+        stats   their running statistics, "T ...": they change with every step, but have no gradient
         gates   {gate: "T units"}
         head    {"kernel": "T d C", "bias": "T C"}
     Every function takes them whole or as one task's rows (networks.rows.take).
     """
 
     init: Callable[[Array], Tree]  # key -> params
-    # (params, x, task, s=None, key=None, weight=None, ...) -> Out. With a key as in training: with
-    # dropout, and norms over the batch, of which the examples of `weight` 0 are no part.
-    apply: Callable[..., Out]
-    gates: Callable[..., dict[str, Array]]  # (params, task, s) -> {gate: "units"}
-    axes: Tree  # hatjax.axes of {"trunk", "norms", "head"}; {} where tasks share nothing so
+    apply: Apply
+    gates: Callable[[Tree, Array, Array], dict[str, Array]]  # (params, task, s) -> {gate: "units"}
+    axes: Tree  # hatjax.axes of {"trunk", "norms", "head"}; {} for columns and modules
     units: dict[str, int]  # gate -> its units; empty without gates
     classes: tuple[int, ...]  # of every task, by row
-    unused: int = 0  # numbers of the trunk that only pad it
-    # As apply, but differentiating a sum over examples gives, for the trunk, the sum of the squared
-    # gradients of the single examples. None: the network cannot.
-    squares: Callable[..., Out] | None = None
+    unused: int = 0  # how many numbers of the trunk only give its arrays one shape
+    # As apply, but the gradient of a loss that is a sum over the examples is, in the trunk, another
+    # number: the sum of the squares of the single examples' gradients. None: it has no such form.
+    squares: Apply | None = None
 
 
 class Schedule(NamedTuple):
@@ -120,12 +142,14 @@ class Schedule(NamedTuple):
     Its state has `lr` float32[], the rate of the next epoch, and `done` bool[].
     """
 
-    start: Callable[..., tuple[Tree, Tree]]  # (params, memory, step) -> state, memory
+    # (params, memory, step) -> state, memory
+    start: Callable[[Tree, Tree, Step], tuple[Tree, Tree]]
     # (state, validation loss, params, memory, step) -> state, params, memory
-    update: Callable[..., tuple[Tree, Tree, Tree]]
-    # (state, params, memory, step) -> params, memory with which the task ends
-    best: Callable[..., tuple[Tree, Tree]]
-    hasten: Callable[[Tree], Tree]  # state -> state whose rate falls with the next failed epoch
+    update: Callable[[Tree, Array, Tree, Tree, Step], tuple[Tree, Tree, Tree]]
+    # (state, params, memory, step) -> the params and memory with which the task ends
+    best: Callable[[Tree, Tree, Tree, Step], tuple[Tree, Tree]]
+    # state -> state, after an epoch whose loss is not a number: the next `update` lowers the rate
+    mark_failed: Callable[[Tree], Tree]
 
 
 class Approach(NamedTuple):
@@ -137,28 +161,37 @@ class Approach(NamedTuple):
     """
 
     init: Callable[[Array], tuple[Tree, Tree]]  # key -> params, memory
-    begin_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, step) -> params, memory
-    take: Callable[..., Tree]  # (params, memory, step) -> own
-    put: Callable[..., Tree]  # (params, own, memory, step) -> params, the inverse
-    loss: Callable[..., tuple[Array, Out]]  # (own, memory, batch, step) -> loss, out
+    # (params, memory, step) -> params, memory
+    begin_task: Callable[[Tree, Tree, Step], tuple[Tree, Tree]]
+    take: Callable[[Tree, Tree, Step], Tree]  # (params, memory, step) -> own
+    # (params, own, memory, step) -> params with `own` in its place
+    put: Callable[[Tree, Tree, Tree, Step], Tree]
+    # (own, memory, batch, step) -> loss float32[], out
+    loss: Callable[[Tree, Tree, Batch, Step], tuple[Array, Out]]
     # (memory, step) -> the optimizer of that step: its state is carried on from step to step
     optimizer: Callable[[Tree, Step], optax.GradientTransformation]
     schedule: Schedule
-    end_task: Callable[..., tuple[Tree, Tree]]  # (params, memory, data, step) -> params, memory
-    predict: Callable[..., Array]  # (params, memory, x, task, hyper) -> logits "b C"
-    report: Callable[..., dict[str, Array]] = lambda params, memory, step: {}  # for metrics.jsonl
+    # (params, memory, data, step) -> params, memory
+    end_task: Callable[[Tree, Tree, Data, Step], tuple[Tree, Tree]]
+    # (params, memory, x "b h w c", task, hyper) -> logits "b C"
+    predict: Callable[[Tree, Tree, Array, Array, Hyper], Array]
+    # (params, memory, step) -> numbers for metrics.jsonl
+    report: Callable[[Tree, Tree, Step], dict[str, Array]] = lambda params, memory, step: {}
     # (progress, hyper) -> what changes within an epoch, for metrics.jsonl: its first and last value
-    annealed: Callable[..., dict[str, Array]] = lambda progress, hyper: {}
+    annealed: Callable[[Array, Hyper], dict[str, Array]] = lambda progress, hyper: {}
     # (params, memory, task, hyper) -> the gates of a task at evaluation, {gate: "units"}
-    gates: Callable[..., dict[str, Array]] = lambda params, memory, task, hyper: {}
+    gates: Callable[[Tree, Tree, Array, Hyper], dict[str, Array]] = (
+        lambda params, memory, task, hyper: {}
+    )
     past: Callable[[Tree], dict[str, Array]] = lambda memory: {}  # the cumulative gates
     # (memory, past) -> the memory with other cumulative gates
-    with_past: Callable[..., Tree] = lambda memory, past: memory
-    # (memory before, after an epoch, step) -> whether the optimizer's state starts anew
-    restarts: Callable[..., Array] = lambda before, after, step: False
+    with_past: Callable[[Tree, dict[str, Array]], Tree] = lambda memory, past: memory
+    # (memory before, after an epoch, step) -> bool[], whether the optimizer's state starts anew
+    restarts: Callable[[Tree, Tree, Step], Array] = lambda before, after, step: False
     union: bool = False  # a task's data are those of all the tasks so far
     trained: bool = True  # False: there is nothing to train
-    correct: Callable[..., Array] | None = None  # (out, batch) -> how many are right; None: argmax
+    # (out, batch) -> how many of the batch are right, float32[]; None: those of the largest logit
+    correct: Callable[[Out, Batch], Array] | None = None
 
 
 class State(NamedTuple):

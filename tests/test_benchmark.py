@@ -99,7 +99,8 @@ def test_a_part_is_left_out(part):
         full = jnp.zeros_like if part == "sparsity" else jnp.ones_like
         past = jax.tree.map(full, built.approach.past(memory))
         memory = built.approach.with_past(memory, past)
-        hyper = train.hyperparameters(built.config) | {"approach.e_max": jnp.float32(4)}
+        hyper = train.hyperparameters(built.config)
+        hyper = hyper._replace(approach=hyper.approach._replace(e_max=jnp.float32(4)))
         step = Step(jnp.int32(1), jnp.int32(1), jnp.float32(1e-4), jnp.float32(1.0), None, hyper)
         own = built.approach.take(params, memory, step)
         x = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))

@@ -50,7 +50,7 @@ def experiment(c, approach, data):
     program = train.compile(c, approach)
 
     def run(key, lr):
-        hyper = train.hyperparameters(c) | {"lr": lr}
+        hyper = train.hyperparameters(c)._replace(lr=lr)
 
         def learn(carry, x):  # one program for all tasks
             t, d = x

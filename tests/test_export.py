@@ -178,7 +178,7 @@ def untrained(c) -> models.Model:
     ],
 )
 def test_a_network_of_one_s_own(monkeypatch, make, says):
-    monkeypatch.setitem(networks.TRUNKS, "own", make)
+    monkeypatch.setitem(config.NETWORKS, "own", config.NetworkSpec(make))
     c = config.make("digits", "hat")
     c.network.name, c.network.widths = "own", (8, 8)
     model = untrained(c)

@@ -191,7 +191,7 @@ def next_rival(case: Case, t: int, e: int, approach, state, evaluate, data, turn
 def check_state(case: Case, t: int, params, memory, hyper) -> None:
     """What the approach remembers after task t."""
     if case.approach == "hat":
-        gates = case.network.gates(params, t, hyper["approach.s_max"])
+        gates = case.network.gates(params, t, hyper.approach.s_max)
         for layer in case.meta["gates"]:
             case.close(f"state/{t}/mask/{layer}", gates[layer])
             case.close(f"state/{t}/mask_pre/{layer}", memory["past"][layer])

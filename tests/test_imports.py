@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hatjax.config import APPROACHES, NETWORKS
+
 PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
-    "errors", "types", "config", "plans", "protection", "hat", "data",
-    "networks", "training", "approaches", "workdir", "analysis", "experiment", "cli", "export",
-    "forget", "benchmark", "main", "report", "study",
+    "errors", "types", "config", "fidelity", "plans", "protection", "hat", "data", "networks",
+    "training", "approaches", "workdir", "analysis", "experiment", "cli", "export", "forget",
+    "benchmark", "main", "report", "study",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
@@ -61,3 +63,19 @@ def test_training_never_imports_torch():
         "run.prepare(c); assert not {'torch', 'torchvision'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_help_and_names_import_no_jax():
+    code = (
+        "import sys; from hatjax import cli, config, main, plans;"
+        "assert 'pathnet' in config.APPROACHES and 'vit' in config.NETWORKS;"
+        "assert not {'jax', 'flax', 'optax'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_names_are_those_of_the_files():
+    folders = {"approaches": APPROACHES, "networks/architectures": NETWORKS}
+    for folder, names in folders.items():
+        files = {p.stem for p in (PACKAGE / folder).glob("*.py")} - {"__init__"}
+        assert set(names.ours) == files

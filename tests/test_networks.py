@@ -174,7 +174,7 @@ def test_a_nested_network_of_ones_own(tmp_path, capsys):
     x = arrays()[1][0][:5]
     hatjax.predict(gone, x, 1)
     assert (gone.params["stats"]["block"]["norm"]["mean"][0] == 0).all()
-    del networks.TRUNKS["Nested"]  # as in another process
+    del config.NETWORKS["Nested"]  # as in another process
     with pytest.raises(InputError, match="unknown network 'Nested'.*register it first"):
         hatjax.load(tmp_path / "run")
 

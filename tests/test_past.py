@@ -98,7 +98,7 @@ def test_past_is_untouched(name, seed):
         extreme = binary(state.params, t, jax.random.fold_in(key, 100 + t))
         schedule = state.schedule._replace(params=extreme)
         params, memory = program.end(state._replace(schedule=schedule), data, turn, hyper)
-        gates = network.gates(params, t, hyper["approach.s_max"])
+        gates = network.gates(params, t, hyper.approach.s_max)
         assert all(set(np.unique(g)) <= {0.0, 1.0} for g in gates.values())
         for u, logits in seen.items():
             x = tasks[u].test.x.astype(np.float32)
@@ -138,7 +138,7 @@ def test_the_past_is_untouched_in_the_runner(name, optimizer, seed=0):
         for part in ("trunk", *(("norms", "stats") if params["norms"] else ())):
             changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before[part], params[part])
             assert any(jax.tree.leaves(changed)) or not changed  # there was something to protect
-        gates = network.gates(params, t, hyper["approach.s_max"])
+        gates = network.gates(params, t, hyper.approach.s_max)
         assert all(set(np.unique(g)) == {0.0, 1.0} for g in gates.values())
         for u, (x, logits) in seen.items():
             np.testing.assert_array_equal(predict(params, memory, x, u), logits)

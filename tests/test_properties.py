@@ -7,12 +7,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
-from hatjax.approaches import fisher, lwf, tournament
-from hatjax.approaches.sgd import cross_entropy
+from hatjax.approaches import lwf
 from hatjax.data import feed
 from hatjax.data.tasks import by_row
 from hatjax.networks import rows
-from hatjax.training import train
+from hatjax.training import fisher, tournament, train
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Batch, Turn
 from tests.test_contract import CLASSES, ROWS, feeds, setup
 
@@ -237,7 +237,9 @@ def test_an_old_column_is_the_same_alone_and_inside_the_wide_net(fidelity):
     def second_stage(column, of, key=None):
         own = approach.take(params, memory, at(c, column))
         own["trunk"] = passes_on(own["trunk"], of)
-        out = network.apply(own, x, ROWS[column], key=key, old=memory["old"], column=column)
+        out = network.apply(
+            own | {"old": memory["old"], "column": column}, x, ROWS[column], key=key
+        )
         return out.features[:, :6]
 
     alone, inside = second_stage(1, -1), second_stage(2, 1)
@@ -255,7 +257,9 @@ def test_old_columns_run_without_dropout_and_are_frozen():
     own = approach.take(params, memory, at(c, 2))
     # The head reads V_head of the columns before: without dropout, whatever the key.
     outs = [
-        network.apply(own, batch.x, ROWS[2], key=key, old=memory["old"], column=2).features
+        network.apply(
+            own | {"old": memory["old"], "column": 2}, batch.x, ROWS[2], key=key
+        ).features
         for key in (None, KEY)
     ]
     assert not np.array_equal(outs[0][:, :6], outs[1][:, :6])

@@ -131,7 +131,7 @@ def ungated(config: ConfigDict, widths: tuple[int, ...]) -> ConfigDict:
     """The configuration of a plain network of the same kind with other widths."""
     c = config.to_dict()
     c["network"] |= {"widths": widths}
-    c["approach"] = {"name": "sgd"} | configs.APPROACHES["sgd"]
+    c["approach"] = {"name": "sgd"} | configs.APPROACHES["sgd"].fields()
     return ConfigDict(c)
 
 

@@ -1,40 +1,16 @@
-"""The approaches, each one file and one value (types.Approach), in one table."""
+"""The approaches: each file of this folder is one, under its own name.
+
+It ends with what hatjax.config.registry reads, APPROACH = ApproachSpec(...), and is used by that
+name as soon as it lies here. hatjax.training has what several of them share.
+"""
 
 from ml_collections import ConfigDict
 
-from hatjax.approaches import (
-    ewc,
-    hat,
-    imm_mean,
-    imm_mode,
-    joint,
-    lfl,
-    lwf,
-    pathnet,
-    progressive,
-    random,
-    sgd,
-    sgd_frozen,
-    sgd_restart,
-)
+from hatjax.config import APPROACHES
 from hatjax.errors import unknown
 from hatjax.types import Approach, Network
 
-APPROACHES = {
-    "random": random.make,
-    "sgd": sgd.make,
-    "sgd_restart": sgd_restart.make,
-    "sgd_frozen": sgd_frozen.make,
-    "joint": joint.make,
-    "lwf": lwf.make,
-    "lfl": lfl.make,
-    "ewc": ewc.make,
-    "imm_mean": imm_mean.make,
-    "imm_mode": imm_mode.make,
-    "progressive": progressive.make,
-    "pathnet": pathnet.make,
-    "hat": hat.make,
-}
+__all__ = ["APPROACHES", "make"]
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
@@ -42,4 +18,4 @@ def make(config: ConfigDict, network: Network) -> Approach:
     name = config.approach.name
     if name not in APPROACHES:
         raise unknown("approach", name, APPROACHES)
-    return APPROACHES[name](config, network)
+    return APPROACHES[name].make(config, network)

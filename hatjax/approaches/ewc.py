@@ -3,12 +3,22 @@
 Weights that matter for the past, as the Fisher information has it, are held by springs.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.approaches import fisher, sgd
+from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec, ranges
+from hatjax.fidelity import departures
+from hatjax.training import fisher
 from hatjax.types import Approach, Array, Network, Tree
+
+
+class Settings(NamedTuple):
+    lamb: float = 5000.0  # weight of the pull, in the published code's unit (see `make`)
+    clip: float = 100.0  # largest global norm of a gradient
 
 
 def pull(params: Tree, old: Tree, weight: Tree) -> Array:
@@ -22,10 +32,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     Heads need neither: only their own task trains them. lambda = 5000 was found with a Fisher
     information about 20 times smaller than that of single examples (fisher.per_batch), so with
-    fidelity "paper" it is divided by 20 and means the same.
+    the latter it is divided by 20 and means the same.
     """
     base = sgd.make(config, network)
-    scale = 1 if config.fidelity == "code" else 1 / fisher.SIZE
+    per_example = departures(config).fisher_per_example
+    scale = 1 / fisher.SIZE if per_example else 1
 
     def init(key):
         params, _ = base.init(key)
@@ -35,19 +46,27 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
         held = pull(params["trunk"], memory["old"], memory["fisher"])
-        return entropy + scale * step.hyper["approach.lamb"] * held, out
+        return entropy + scale * step.hyper.approach.lamb * held, out
 
     def end_task(params, memory, data, step):
         def entropy(trunk, batch, key):
             own = params | {"trunk": trunk}
             return base.loss(own, memory, batch, step._replace(key=key))[0]
 
-        if config.fidelity == "code":
-            new = fisher.per_batch(entropy, params["trunk"], data, step.key)
-        else:
+        if per_example:
             new = fisher.per_example(network, params, data, step.task)
+        else:
+            new = fisher.per_batch(entropy, params["trunk"], data, step.key)
         t = step.seen
         mean = jax.tree.map(lambda f, g: (f + t * g) / (t + 1), new, memory["fisher"])
         return params, {"old": params["trunk"], "fisher": mean}
 
     return base._replace(init=init, loss=loss, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="EWC",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

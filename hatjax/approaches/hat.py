@@ -3,6 +3,8 @@
 The method is hatjax/hat.py; here it meets the network, the numbers and the schedule of a run.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,8 +12,20 @@ from ml_collections import ConfigDict
 
 from hatjax import hat, protection
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec, ranges
+from hatjax.config.ranges import Range
+from hatjax.fidelity import departures
 from hatjax.training import optimizers
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Network, Step, Tree
+
+
+class Settings(NamedTuple):
+    s_max: float = 400.0  # the steepness of the gates at the end of an epoch; good: 25..800
+    c: float = 0.75  # how dear new units are (eq. 4); good: 0.1..2.5
+    clip: float = 10000.0  # largest global norm of a gradient (published code)
+    e_max: float = 6.0  # bound of the embeddings (published code)
+    cosh_max: float = 50.0  # bound of |s e| in the compensation (published code)
 
 
 def parts(own: Tree) -> Tree:
@@ -22,8 +36,7 @@ def parts(own: Tree) -> Tree:
 def make(config: ConfigDict, network: Network) -> Approach:
     """HAT on a gated network. memory["past"] is the cumulative gates a^{<=t}, {gate: "units"}."""
     rate = optimizers.make(config)
-    # The published code divides 0 by 0 where no unit is free.
-    full = jnp.nan if config.fidelity == "code" else 0.0
+    full = 0.0 if departures(config).finite_sparsity else jnp.nan  # R when no unit is free
 
     def init(key):
         params = network.init(key)
@@ -32,27 +45,30 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def begin_task(params, memory, step):
         # Keep the other tasks' embeddings in range too; this task's are kept after each step.
         def keep(e: Array) -> Array:  # "T units"
-            bound = step.hyper["approach.e_max"]
+            bound = step.hyper.approach.e_max
             mine = (jnp.arange(len(e)) == step.task)[:, None]
             return jnp.where(mine, e, jnp.clip(e, -bound, bound))
 
         return params | {"gates": jax.tree.map(keep, params["gates"])}, memory
 
     def loss(params, memory, batch, step):
-        s = hat.anneal(step.progress, step.hyper["approach.s_max"])
+        s = hat.anneal(step.progress, step.hyper.approach.s_max)
         out = network.apply(params, batch.x, step.task, s, step.key, batch.weight)
         r = hat.sparsity(out.gates, memory["past"], full)
-        return sgd.cross_entropy(out.logits, batch) + step.hyper["approach.c"] * r, out  # eq. 4
+        return cross_entropy(out.logits, batch) + step.hyper.approach.c * r, out  # eq. 4
 
     def optimizer(memory, step: Step):
         tx = hat.optimizer(
             rate(step.lr),
             network.axes,
-            **{k: step.hyper[f"approach.{k}"] for k in ("s_max", "clip", "e_max", "cosh_max")},
+            s_max=step.hyper.approach.s_max,
+            clip=step.hyper.approach.clip,
+            e_max=step.hyper.approach.e_max,
+            cosh_max=step.hyper.approach.cosh_max,
         )
         now = dict(
             past=memory["past"],
-            s=hat.anneal(step.progress, step.hyper["approach.s_max"]),
+            s=hat.anneal(step.progress, step.hyper.approach.s_max),
             task=step.task,
         )
 
@@ -63,14 +79,14 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return optax.GradientTransformation(lambda own: tx.init(parts(own)), update)
 
     def gates(params, memory, task, hyper):
-        return network.gates(params, task, hyper["approach.s_max"])
+        return network.gates(params, task, hyper.approach.s_max)
 
     def end_task(params, memory, data, step):
         a = gates(params, memory, step.task, step.hyper)
         return params, {"past": hat.accumulate(memory["past"], a)}
 
     def predict(params, memory, x, task, hyper):
-        return network.apply(params, x, task, hyper["approach.s_max"]).logits
+        return network.apply(params, x, task, hyper.approach.s_max).logits
 
     def report(params, memory, step):
         a = gates(params, memory, step.task, step.hyper)
@@ -86,8 +102,27 @@ def make(config: ConfigDict, network: Network) -> Approach:
         end_task=end_task,
         predict=predict,
         report=report,
-        annealed=lambda progress, hyper: {"s": hat.anneal(progress, hyper["approach.s_max"])},
+        annealed=lambda progress, hyper: {"s": hat.anneal(progress, hyper.approach.s_max)},
         gates=gates,
         past=lambda memory: memory["past"],
         with_past=lambda memory, past: {"past": past},
     )
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="HAT",
+    settings=Settings(),
+    ranges={
+        "s_max": ranges.ABOVE_1,
+        "c": ranges.WEIGHT,
+        "clip": ranges.POSITIVE,
+        "e_max": ranges.POSITIVE,
+        "cosh_max": Range("a number above 0 and at most 80", lambda v: 0 < v <= 80),
+        "gate_init": ranges.one_of("normal", "uniform"),
+    },
+    # Embeddings start as "normal" N(0, 1) or "uniform" U(0, 2), which opens all (section 4.4).
+    fixed=dict(gate_init="normal"),
+    gated=True,
+    smaller=False,
+)

@@ -4,41 +4,55 @@ Each task starts from the last network and is pulled towards it (their L2-transf
 weights become the mean of those found for all the tasks.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
 from hatjax.approaches.ewc import pull
+from hatjax.config import ApproachSpec, ranges
+from hatjax.fidelity import Departures, departures
 from hatjax.networks import rows
 from hatjax.types import Approach, Network, Tree
 
 
-def shared(params: Tree, fidelity: str) -> Tree:
-    """What is pulled and merged: the trunk; in the published code the heads too.
+class Settings(NamedTuple):
+    lamb: float = 1e-4  # weight of the pull to the last task's parameters
+    clip: float = 10000.0  # largest global norm of a gradient
 
-    A head is trained by one task. Means over several tasks mix it with what it was before.
-    """
-    return {k: params[k] for k in (("trunk", "head") if fidelity == "code" else ("trunk",))}
+
+def shared(params: Tree, chosen: Departures) -> Tree:
+    """What is pulled and merged: the trunk; in the published code the heads too."""
+    return {k: params[k] for k in (("trunk",) if chosen.unmerged_heads else ("trunk", "head"))}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD with the pull lambda/2 |p - p*|^2. memory["old"] is p*, what the last task ended with."""
-    base = sgd.make(config, network)
+    base, chosen = sgd.make(config, network), departures(config)
 
     def init(key):
         params, _ = base.init(key)
-        return params, {"old": jax.tree.map(jnp.zeros_like, shared(params, config.fidelity))}
+        return params, {"old": jax.tree.map(jnp.zeros_like, shared(params, chosen))}
 
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
-        mine, old = shared(params, config.fidelity), rows.take(memory["old"], step.task)
+        mine, old = shared(params, chosen), rows.take(memory["old"], step.task)
         distance = pull(mine, old, jax.tree.map(lambda _: 1.0, mine))
-        return entropy + (step.seen > 0) * step.hyper["approach.lamb"] * distance, out
+        return entropy + (step.seen > 0) * step.hyper.approach.lamb * distance, out
 
     def end_task(params, memory, data, step):
-        t, mine = step.seen, shared(params, config.fidelity)
+        t, mine = step.seen, shared(params, chosen)
         mean = jax.tree.map(lambda p, q: (p + t * q) / (t + 1), mine, memory["old"])
         return params | mean, {"old": mean}
 
     return base._replace(init=init, loss=loss, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="IMM-mean",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

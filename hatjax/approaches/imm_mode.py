@@ -4,12 +4,22 @@ As mean-IMM, but the merged weight is the mode of the product of the tasks' Gaus
 mean of what the tasks found, weighted by their Fisher informations.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.approaches import fisher, imm_mean
+from hatjax.approaches import imm_mean
+from hatjax.config import ApproachSpec, ranges
+from hatjax.fidelity import departures
+from hatjax.training import fisher
 from hatjax.types import Approach, Network, Tree
+
+
+class Settings(NamedTuple):
+    lamb: float = 0.01  # as in the published code, whose comment says 1
+    clip: float = 1000.0  # largest global norm of a gradient
 
 
 def merge(new: Tree, f_new: Tree, old: Tree, f_old: Tree) -> Tree:
@@ -25,10 +35,10 @@ def merge(new: Tree, f_new: Tree, old: Tree, f_old: Tree) -> Tree:
 def make(config: ConfigDict, network: Network) -> Approach:
     """mean-IMM's pull. memory: "old" p*, and the trunk's "fisher" F, summed over the tasks.
 
-    The published code loses the merged weights: with fidelity "code" training goes on without them.
-    Its Fisher information is also that of the pull, not of the cross-entropy alone.
+    The published code loses the merged weights, and training goes on without them. Its Fisher
+    information is also that of the pull, not of the cross-entropy alone.
     """
-    base = imm_mean.make(config, network)
+    base, chosen = imm_mean.make(config, network), departures(config)
 
     def init(key):
         params, memory = base.init(key)
@@ -41,13 +51,22 @@ def make(config: ConfigDict, network: Network) -> Approach:
             own = params | {"trunk": trunk}
             return base.loss(own, memory, batch, step._replace(key=key))[0]
 
-        if config.fidelity == "code":
-            f = fisher.per_batch(pulled, trunk, data, step.key)
-        else:
+        if chosen.fisher_per_example:
             f = fisher.per_example(network, params, data, step.task)
+        else:
+            f = fisher.per_batch(pulled, trunk, data, step.key)
+        if chosen.kept_mode_merge:
             merged = merge(trunk, f, memory["old"]["trunk"], memory["fisher"])
             params = params | {"trunk": merged}
         total = jax.tree.map(jnp.add, f, memory["fisher"])
-        return params, {"old": imm_mean.shared(params, config.fidelity), "fisher": total}
+        return params, {"old": imm_mean.shared(params, chosen), "fisher": total}
 
     return base._replace(init=init, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="IMM-mode",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

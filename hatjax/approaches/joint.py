@@ -7,7 +7,9 @@ import jax
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec
 from hatjax.networks import rows
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Network
 
 COMMON = ("norms", "stats")  # of all tasks, in the row of the last, since batches mix the tasks
@@ -18,7 +20,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     def loss(params, memory, batch, step):
         out = network.apply(params, batch.x, batch.task, key=step.key, weight=batch.weight)
-        return sgd.cross_entropy(out.logits, batch), out
+        return cross_entropy(out.logits, batch), out
 
     def end_task(params, memory, data, step):
         """All tasks get the common norms."""
@@ -36,3 +38,6 @@ def make(config: ConfigDict, network: Network) -> Approach:
         end_task=end_task,
         union=True,
     )
+
+
+APPROACH = ApproachSpec(make, label="Joint", settings=sgd.Settings(), ranges=sgd.RANGES)

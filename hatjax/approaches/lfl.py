@@ -3,13 +3,23 @@
 On the new task's images, the features that the heads read shall stay what they were before it.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec, ranges
+from hatjax.fidelity import departures
 from hatjax.networks import rows
+from hatjax.training.losses import mean
 from hatjax.types import Approach, Array, Network, Tree
+
+
+class Settings(NamedTuple):
+    lamb: float = 0.05  # weight of the features' squared distance
+    clip: float = 200.0  # largest global norm of a gradient
 
 
 def body(params: Tree, task: Array) -> Tree:
@@ -23,7 +33,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
     memory["old"]: the trunk as the last task left it, with the norms of that task. The mean over
     the examples; the published code sums them, so that lambda depends on the batch.
     """
-    base = sgd.make(config, network)
+    base, chosen = sgd.make(config, network), departures(config)
 
     def init(key):
         params, _ = base.init(key)
@@ -33,12 +43,20 @@ def make(config: ConfigDict, network: Network) -> Approach:
         entropy, out = base.loss(params, memory, batch, step)
         h = network.apply(params, batch.x, step.task).features  # "b d"
         old = network.apply(params | memory["old"], batch.x, step.task).features
-        far = sgd.mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
-        if config.fidelity == "code":
+        far = mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
+        if not chosen.mean_distance:
             far = far * jnp.sum(batch.weight)
-        return entropy + (step.seen > 0) * step.hyper["approach.lamb"] * far, out
+        return entropy + (step.seen > 0) * step.hyper.approach.lamb * far, out
 
     def end_task(params, memory, data, step):
         return params, {"old": body(params, step.task)}
 
     return base._replace(init=init, loss=loss, end_task=end_task)
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="LFL",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+)

@@ -3,12 +3,23 @@
 On the new task's images, the old heads shall go on answering as they did before it.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec, ranges
+from hatjax.training.losses import cross_entropy, mean
 from hatjax.types import Approach, Array, Network
+
+
+class Settings(NamedTuple):
+    lamb: float = 2.0  # weight of the old heads' distillation
+    temperature: float = 1.0  # of the distillation
+    clip: float = 100.0  # largest global norm of a gradient
+
 
 LEAST = 1e-5  # spread over the classes, so that no logarithm is infinite
 
@@ -55,14 +66,28 @@ def make(config: ConfigDict, network: Network) -> Approach:
         terms = distillation(
             outputs(params, batch, step.key),
             outputs(memory["old"], batch, None),
-            step.hyper["approach.temperature"],
+            step.hyper.approach.temperature,
         )  # "T b"
         older = (memory["turn"] > 0) & (memory["turn"] <= step.seen)
         per_example = jnp.sum(jnp.where(older[:, None], terms, 0), axis=0)
-        distilled = sgd.mean(per_example, batch)
-        return sgd.cross_entropy(out.logits, batch) + step.hyper["approach.lamb"] * distilled, out
+        distilled = mean(per_example, batch)
+        return cross_entropy(out.logits, batch) + step.hyper.approach.lamb * distilled, out
 
     def end_task(params, memory, data, step):
         return params, {"old": params, "turn": memory["turn"].at[step.task].set(step.seen + 1)}
 
-    return base._replace(init=init, loss=loss, end_task=end_task, **sgd.WHOLE)
+    return base._replace(
+        init=init,
+        take=lambda params, memory, step: params,  # the loss reads the heads of all tasks
+        put=lambda params, own, memory, step: own,
+        loss=loss,
+        end_task=end_task,
+    )
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="LwF",
+    settings=Settings(),
+    ranges={"lamb": ranges.WEIGHT, "temperature": ranges.POSITIVE, "clip": ranges.POSITIVE},
+)

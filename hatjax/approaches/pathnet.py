@@ -1,17 +1,25 @@
 """PathNet (Fernando et al., 2017).
 
 Every layer has many modules, and a task uses a path of a few of them in each. The path is found by
-evolution (approaches.tournament); then its modules are frozen, and later tasks may use them.
+evolution (training.tournament); then its modules are frozen, and later tasks may use them.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.approaches import sgd, tournament
+from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec, ranges
 from hatjax.errors import InputError
-from hatjax.networks import rows
+from hatjax.networks import modules, rows
+from hatjax.training import tournament
 from hatjax.types import Approach, Array, Network, Step, Tree
+
+
+class Settings(NamedTuple):
+    clip: float = 1000.0  # largest global norm of a gradient
 
 
 def on_path(trunk: Tree, path: Array) -> Tree:
@@ -47,14 +55,14 @@ def make(config: ConfigDict, network: Network) -> Approach:
             f"config.schedule = {config.schedule!r}: PathNet's tournament has learning rates of "
             "its own, which fall as under plateau: leave it at plateau"
         )
-    tasks, modules, active = len(network.classes), config.network.modules, config.network.active
+    tasks, count, active = len(network.classes), config.network.modules, config.network.active
 
     def init(key):
         params, _ = base.init(key)
         layers = len(params["trunk"])
         return params, {
             "paths": jnp.zeros((tasks, layers, active), jnp.int32),
-            "held": jnp.zeros((layers, modules)),
+            "held": jnp.zeros((layers, count)),
         }
 
     def begin_task(params, memory, step):
@@ -104,3 +112,28 @@ def make(config: ConfigDict, network: Network) -> Approach:
         end_task=end_task,
         predict=predict,
     )
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="PathNet",
+    settings=Settings(),
+    ranges={
+        "clip": ranges.POSITIVE,
+        "rivals": ranges.SMALL_COUNT,
+        "generations": ranges.COUNT,
+        "network.expand": ranges.EXPAND,
+        "network.modules": ranges.SMALL_COUNT,
+        "network.active": ranges.SMALL_COUNT,
+    },
+    fixed=dict(
+        rivals=2,  # paths of a generation
+        generations=20,
+    ),
+    network=dict(
+        expand=0.258,  # a module is so many times as wide as the network's layer
+        modules=16,  # in each layer
+        active=3,  # of them on a path
+    ),
+    structure=modules.make,
+)

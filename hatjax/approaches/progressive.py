@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
-from hatjax.networks import rows
+from hatjax.config import ApproachSpec, ranges
+from hatjax.networks import columns, rows
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Network
 
 
@@ -36,14 +38,13 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return rows.take(params, step.task) | {"trunk": column}
 
     def put(params, own, memory, step):
-        columns = jax.tree.map(lambda p, q: p.at[step.seen].set(q), params["trunk"], own["trunk"])
-        return rows.put(params, own, step.task) | {"trunk": columns}
+        trunk = jax.tree.map(lambda p, q: p.at[step.seen].set(q), params["trunk"], own["trunk"])
+        return rows.put(params, own, step.task) | {"trunk": trunk}
 
     def loss(params, memory, batch, step):
-        out = network.apply(
-            params, batch.x, step.task, key=step.key, old=memory["old"], column=step.seen
-        )
-        return sgd.cross_entropy(out.logits, batch), out
+        given = params | {"old": memory["old"], "column": step.seen}
+        out = network.apply(given, batch.x, step.task, key=step.key)
+        return cross_entropy(out.logits, batch), out
 
     def end_task(params, memory, data, step):
         return params, memory | {"old": params["trunk"]}
@@ -51,8 +52,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def predict(params, memory, x, task, hyper):
         column = memory["column"][task]
         own = jax.tree.map(lambda p: rows.pick(p, column), params["trunk"])
-        params = rows.take(params, task) | {"trunk": own}
-        return network.apply(params, x, task, old=memory["old"], column=column).logits
+        given = {"trunk": own, "old": memory["old"], "column": column}
+        return network.apply(rows.take(params, task) | given, x, task).logits
 
     return base._replace(
         init=init,
@@ -63,3 +64,13 @@ def make(config: ConfigDict, network: Network) -> Approach:
         end_task=end_task,
         predict=predict,
     )
+
+
+APPROACH = ApproachSpec(
+    make,
+    label="PNN",
+    settings=sgd.Settings(),
+    ranges=sgd.RANGES | {"network.expand": ranges.EXPAND},
+    network=dict(expand=1.117),  # a column is expand / tasks times as wide as the network
+    structure=columns.make,
+)

@@ -2,32 +2,22 @@
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from hatjax import protection
+from hatjax.config import ApproachSpec, ranges
 from hatjax.networks import rows
 from hatjax.training import optimizers, schedules
-from hatjax.types import Approach, Array, Batch, Network, Step, Tree
-
-# For an approach whose loss reads the heads of all tasks.
-WHOLE = dict(
-    take=lambda params, memory, step: params,
-    put=lambda params, own, memory, step: own,
-)
+from hatjax.training.losses import cross_entropy
+from hatjax.types import Approach, Network, Step, Tree
 
 
-def mean(values: Array, batch: Batch) -> Array:
-    """The mean of "b" over the real examples of a batch."""
-    return jnp.sum(jnp.where(batch.weight > 0, values, 0)) / jnp.sum(batch.weight)
-
-
-def cross_entropy(logits: Array, batch: Batch) -> Array:
-    """Mean cross-entropy of logits "b C" (-inf where a task has no such class)."""
-    return mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.y), batch)
+class Settings(NamedTuple):
+    clip: float = 10000.0  # largest global norm of a gradient (published code)
 
 
 def everything(own: Tree, memory: Tree, step: Step) -> Tree:
@@ -49,7 +39,7 @@ def make(
         return cross_entropy(out.logits, batch), out
 
     def optimizer(memory, step):
-        protected = protection.protect(rate(step.lr), clip=step.hyper["approach.clip"])
+        protected = protection.protect(rate(step.lr), clip=step.hyper.approach.clip)
 
         def update(grads, state, own):
             share = free(own, memory, step)
@@ -68,3 +58,7 @@ def make(
         end_task=lambda params, memory, data, step: (params, memory),
         predict=lambda params, memory, x, task, hyper: network.apply(params, x, task).logits,
     )
+
+
+RANGES = {"clip": ranges.POSITIVE}
+APPROACH = ApproachSpec(make, label="SGD", settings=Settings(), ranges=RANGES)

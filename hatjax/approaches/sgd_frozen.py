@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec
 from hatjax.types import Approach, Network, Step, Tree
 
 
@@ -18,3 +19,6 @@ def free(own: Tree, memory: Tree, step: Step) -> Tree:
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD, with the trunk as the first task left it. Norms and heads are each task's own."""
     return sgd.make(config, network, free)
+
+
+APPROACH = ApproachSpec(make, label="SGD-F", settings=sgd.Settings(), ranges=sgd.RANGES)

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.config import ApproachSpec
 from hatjax.types import Approach, Network
 
 
@@ -11,3 +12,6 @@ def make(config: ConfigDict, network: Network) -> Approach:
     return sgd.make(config, network)._replace(
         begin_task=lambda params, memory, step: (network.init(step.key), memory)
     )
+
+
+APPROACH = ApproachSpec(make, label="SGD-R", settings=sgd.Settings(), ranges=sgd.RANGES)

@@ -9,7 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from hatjax.benchmark.steps import CLASSES, IMAGE, Case, build
-from hatjax.networks import alexnet
+from hatjax.networks.architectures import alexnet
 
 
 class Net(nn.Module):

@@ -15,6 +15,7 @@ from hatjax import hat as method
 from hatjax.approaches import sgd
 from hatjax.data import feed
 from hatjax.training import keys, replicas, train
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Data, Network, Split, State, Task, Tree, Turn
 
 IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3)}
@@ -68,21 +69,19 @@ def without(part: str, hat: Approach, network: Network, ungated: Network) -> App
     """HAT with one of its PARTS left out. What remains is only good for being timed."""
 
     def no_sparsity(params, memory, batch, step):
-        s = method.anneal(step.progress, step.hyper["approach.s_max"])
+        s = method.anneal(step.progress, step.hyper.approach.s_max)
         out = network.apply(params, batch.x, step.task, s, step.key)
-        return sgd.cross_entropy(out.logits, batch), out
+        return cross_entropy(out.logits, batch), out
 
     def no_gates(params, memory, batch, step):
         out = ungated.apply(params | {"gates": {}}, batch.x, step.task, key=step.key)
-        return sgd.cross_entropy(out.logits, batch), out
+        return cross_entropy(out.logits, batch), out
 
     def optimizer(memory, step):
         """hat.optimizer without the mask, the compensation or the clamp."""
-        s_max, clip, e_max, cosh_max = (
-            step.hyper[f"approach.{k}"] for k in ("s_max", "clip", "e_max", "cosh_max")
-        )
-        protected = protection.protect(optax.sgd(step.lr), clip)
-        s = method.anneal(step.progress, s_max)
+        numbers = step.hyper.approach
+        protected = protection.protect(optax.sgd(step.lr), numbers.clip)
+        s = method.anneal(step.progress, numbers.s_max)
 
         def free(own: Tree, after: Array) -> Tree:
             every = sgd.everything(own, memory, step)
@@ -95,13 +94,19 @@ def without(part: str, hat: Approach, network: Network, ungated: Network) -> App
         def update(grads, state, own):
             e = own["gates"]
             if part != "compensation":
-                q = {k: method.compensate(grads["gates"][k], e[k], s, s_max, cosh_max) for k in e}
+                q = {
+                    k: method.compensate(
+                        grads["gates"][k], e[k], s, numbers.s_max, numbers.cosh_max
+                    )
+                    for k in e
+                }
                 grads = grads | {"gates": q}
             updates, state = protected.update(
                 grads, state, own, free=lambda after: free(own, after)
             )
             if part != "clamp":
-                updates["gates"] = {k: method.keep(updates["gates"][k], e[k], e_max) for k in e}
+                kept = {k: method.keep(updates["gates"][k], e[k], numbers.e_max) for k in e}
+                updates["gates"] = kept
             return updates, state
 
         return optax.GradientTransformation(protected.init, update)

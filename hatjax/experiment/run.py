@@ -31,7 +31,7 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     feed.check_augment(config, sequence)
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
-    networks.fits(network, times=3)  # parameters, gradients and the best parameters
+    networks.check_memory(network, times=3)  # parameters, gradients and the best parameters
     if network.units and config.network.name not in networks.OURS:  # the tests probe ours
         networks.probe(network, image)
     return sequence, network

@@ -6,7 +6,7 @@ A network is a Flax module with two properties, that maps images and gates to fe
     rules           {regular expression: the gates on a parameter's axes} (hatjax.axes)
     __call__(x, gates) or (x, gates, train)     images "b h w c" -> features "b d"
 
-To add one, list what makes it in TRUNKS, or call `register`.
+To add one, put its file into hatjax/networks/architectures, or call `register`.
 """
 
 import inspect
@@ -21,12 +21,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from hatjax import config as configs
 from hatjax import hat, protection
+from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.data import memory
 from hatjax.errors import InputError, unknown
-from hatjax.networks import alexnet, columns, convnet, mlp, modules, resnet, rows, vit
-from hatjax.networks.head import Head
+from hatjax.fidelity import departures
+from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_squares, real_examples
 from hatjax.networks.trunk import Trunk
 from hatjax.protection import PER_TASK
@@ -34,20 +34,7 @@ from hatjax.types import Array, Network, Out, Tree
 
 Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
 
-# config.network.name -> what makes the module of config.network for images "h w c".
-TRUNKS: dict[str, Make] = {
-    "mlp": mlp.make,
-    "alexnet": alexnet.make,
-    "convnet": convnet.make,
-    "resnet18": resnet.make,
-    "resnet34": resnet.make,
-    "vit": vit.make,
-}
-OURS = tuple(TRUNKS)
-# Approaches that need the stages of a network otherwise than one after the other.
-STRUCTURES = {"progressive": columns.make, "pathnet": modules.make}
-# The sigmoid of the gates: exact in float32, or as the published code has it.
-SIGMOID = {"paper": hat.sigmoid, "code": jax.nn.sigmoid}
+OURS = NETWORKS.ours  # the names of those that come with hatjax
 
 
 def register(name: str, make: Make, **fields: Any) -> None:
@@ -60,8 +47,7 @@ def register(name: str, make: Make, **fields: Any) -> None:
     """
     if name in OURS:
         raise InputError(f"there is a network {name!r} already: register yours by another name")
-    TRUNKS[name] = make
-    configs.NETWORKS[name] = dict(fields)
+    NETWORKS[name] = NetworkSpec(make, fields)
 
 
 def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
@@ -73,11 +59,11 @@ def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -
     and for parameters that the machine's memory does not hold, before there are any.
     """
     network = _make(config, image, classes)
-    fits(network)
+    check_memory(network)
     return network
 
 
-def fits(network: Network, times: int = 1) -> None:
+def check_memory(network: Network, times: int = 1) -> None:
     """Raise InputError if the machine's memory does not hold the parameters so many times."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     numbers = sum(p.size for p in jax.tree.leaves(shapes))
@@ -90,18 +76,19 @@ def fits(network: Network, times: int = 1) -> None:
 
 def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
     name = config.network.name
-    if name not in TRUNKS:
-        known = unknown("network", name, TRUNKS)
+    if name not in NETWORKS:
+        known = unknown("network", name, NETWORKS)
         raise InputError(f"{known} One of your own: hatjax.networks.register it first.")
-    trunk = TRUNKS[name](config.network, image)
-    if config.approach.name in STRUCTURES:
+    trunk = NETWORKS[name].make(config.network, image)
+    structure = APPROACHES[config.approach.name].structure
+    if structure is not None:
         if not isinstance(trunk, Trunk):
             raise InputError(
                 f"approach {config.approach.name!r} builds its own network from stages "
                 f"(hatjax.networks.trunk), and network {name!r} has none: use "
                 "--config.network.name=mlp or alexnet"
             )
-        return STRUCTURES[config.approach.name](config, trunk, image, classes)
+        return structure(config, trunk, image, classes)
     try:
         return wrap(
             trunk,
@@ -109,7 +96,7 @@ def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) 
             classes,
             gated=config.approach.get("gated", False),
             gate_init=config.approach.get("gate_init", "normal"),
-            fidelity=config.fidelity,
+            sigmoid=hat.sigmoid if departures(config).exact_sigmoid else jax.nn.sigmoid,
         )
     except ValueError as error:
         raise InputError(f"network {name!r}: {error}") from error
@@ -148,7 +135,7 @@ def wrap(
     classes: tuple[int, ...],
     gated: bool,
     gate_init: str = "normal",
-    fidelity: str = "paper",
+    sigmoid: Callable[[Array], Array] = hat.sigmoid,
 ) -> Network:
     """A Network for tasks of so many `classes` around any module with `units` and `rules`.
 
@@ -170,11 +157,11 @@ def wrap(
     takes_train = "train" in inspect.signature(type(trunk).__call__).parameters
 
     def call(trunk: nn.Module, variables: Tree, x: Array, a: dict, train: bool, **how) -> Any:
-        more = {"train": train} if takes_train else {}
+        more: dict[str, Any] = {"train": train} if takes_train else {}
         return trunk.apply(variables, x, a, **more, **how)
 
     def variables(key: Array) -> Tree:
-        more = {"train": False} if takes_train else {}
+        more: dict[str, Any] = {"train": False} if takes_train else {}
         return nn.meta.unbox(trunk.init(key, jnp.zeros((1, *image)), open_gates(), **more))
 
     shapes = jax.eval_shape(variables, jax.random.key(0))
@@ -188,7 +175,7 @@ def wrap(
     )
     if features.ndim != 2:
         raise ValueError(f"its features are of shape {features.shape}: expected [examples, d]")
-    head = jax.eval_shape(Head(classes, tasks).init, jax.random.key(0), features, 0)["params"]
+    d = features.shape[1]
 
     def init(key: Array) -> Tree:
         for_trunk, for_gates, for_head = jax.random.split(key, 3)
@@ -199,7 +186,7 @@ def wrap(
             "norms": jax.tree.map(repeated, own),
             "stats": jax.tree.map(repeated, start.get("batch_stats", {})),
             "gates": hat.init_gates(for_gates, units, tasks, gate_init) if gated else {},
-            "head": Head(classes, tasks).init(for_head, jnp.zeros(features.shape), 0)["params"],
+            "head": head.start(for_head, d, classes),
         }
 
     def repeated(p: Array) -> Array:
@@ -230,14 +217,14 @@ def wrap(
                 params["stats"],
                 changed.get("batch_stats", {}),
             )
-        heads = Head(classes, len(params["head"]["bias"]))
-        return Out(heads.apply({"params": params["head"]}, z, task), z, a if gated else {}, new)
+        return Out(head.logits(params, z, task, classes), z, a if gated else {}, new)
 
     def apply_gates(params: Tree, task: Array, s: Array) -> dict[str, Array]:
-        return hat.gate(params["gates"], task, s, SIGMOID[fidelity]) if gated else {}
+        return hat.gate(params["gates"], task, s, sigmoid) if gated else {}
 
     shared, own = split(axes, axes)
-    every = {"trunk": shared, "norms": own, "head": jax.tree.map(lambda _: PER_TASK, head)}
+    heads = head.shapes(d, classes)
+    every = {"trunk": shared, "norms": own, "head": jax.tree.map(lambda _: PER_TASK, heads)}
     if gated:
         protection.check(
             {"trunk": split(shapes["params"], axes)[0]},

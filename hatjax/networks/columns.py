@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hatjax.networks import rows
-from hatjax.networks.head import Head
+from hatjax.fidelity import departures
+from hatjax.networks import head, rows
 from hatjax.networks.layers import Dropout, uniform
 from hatjax.networks.stages import Stage, enter, leave, linear, scaled
 from hatjax.networks.trunk import Trunk
@@ -67,12 +67,13 @@ def make(
 ) -> Network:
     """A Network of one column a task, config.network.expand / T times as wide as `trunk`.
 
-    params["trunk"] holds the columns, "T ..."; `apply` takes them with a single one, the parameters
-    `old` "T ..." of all, and the number `column` of the one, which is that of the columns before
-    it. With fidelity "code" the earlier columns are run as in the published code: without what
-    they read themselves, with dropout; and heads read their own column alone.
+    params["trunk"] holds the columns, "T ..."; `apply` takes a single one in their place, and
+    beside it the parameters "old" "T ..." of all and "column", the number of this one, which is
+    also how many columns are before it. Without these two it is the first. In the published code
+    the earlier columns are run without what they read themselves and with dropout, and heads read
+    their own column alone (hatjax.fidelity).
     """
-    paper, tasks = config.fidelity == "paper", len(classes)
+    chosen, tasks = departures(config), len(classes)
     module = Column(scaled(trunk.stages, config.network.expand / tasks), trunk.dropout_in)
 
     def run(params: Tree, x: Array, column: Array, seen: list[Array] | None, key: Array | None):
@@ -91,7 +92,7 @@ def make(
 
         def add(k: Array, seen: list[Array]) -> list[Array]:
             one = jax.tree.map(lambda p: rows.pick(p, k), old)
-            if paper:
+            if chosen.whole_old_columns:
                 outputs, _ = run(one, x, k, seen, None)
             else:
                 own = None if key is None else jax.random.fold_in(key, k)
@@ -101,7 +102,9 @@ def make(
         return jax.lax.fori_loop(0, column, add, nothing(x))
 
     def features(outputs: list[Array], read: Array) -> Array:
-        return jnp.concatenate([outputs[-1], read], axis=-1) if paper else outputs[-1]
+        if not chosen.heads_read_old_columns:
+            return outputs[-1]
+        return jnp.concatenate([outputs[-1], read], axis=-1)
 
     def init(key: Array) -> Tree:
         x = jnp.zeros((1, *image))
@@ -112,8 +115,8 @@ def make(
 
         *keys, last = jax.random.split(key, tasks + 1)
         z, columns = jax.vmap(start)(jnp.stack(keys), jnp.arange(tasks))
-        head = Head(classes, tasks).init(last, z[0], 0)["params"]
-        return {"trunk": columns, "norms": {}, "stats": {}, "gates": {}, "head": head}
+        heads = head.start(last, z.shape[-1], classes)
+        return {"trunk": columns, "norms": {}, "stats": {}, "gates": {}, "head": heads}
 
     def apply(
         params: Tree,
@@ -122,13 +125,11 @@ def make(
         s: Array | None = None,
         key: Array | None = None,
         weight: Array | None = None,
-        old: Tree | None = None,
-        column: Array | int = 0,
     ) -> Out:
-        seen = nothing(x) if old is None else before(old, x, column, key)
+        column = params.get("column", 0)
+        seen = before(params["old"], x, column, key) if "old" in params else nothing(x)
         z = features(*run(params["trunk"], x, column, seen, key))
-        head = Head(classes, len(params["head"]["bias"]))
-        return Out(head.apply({"params": params["head"]}, z, task), z, {}, {})
+        return Out(head.logits(params, z, task, classes), z, {}, {})
 
     columns = jax.eval_shape(init, jax.random.key(0))["trunk"]
     return Network(init, apply, ungated, {}, {}, classes, unused(columns, tasks))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from hatjax.networks import head
 from hatjax.networks.columns import ungated
-from hatjax.networks.head import Head
 from hatjax.networks.layers import Dropout, affine, patches, uniform
 from hatjax.networks.stages import Stage, enter, leave, scaled
 from hatjax.networks.trunk import Trunk
@@ -65,8 +65,8 @@ def make(
         first, last = jax.random.split(key)
         x = jnp.zeros((1, *image))
         z, values = module(config.network.modules).init_with_output(first, x)
-        head = Head(classes, len(classes)).init(last, z, 0)["params"]
-        return {"trunk": values["params"], "norms": {}, "stats": {}, "gates": {}, "head": head}
+        heads = head.start(last, z.shape[-1], classes)
+        return {"trunk": values["params"], "norms": {}, "stats": {}, "gates": {}, "head": heads}
 
     def apply(
         params: Tree,
@@ -79,7 +79,6 @@ def make(
         count = len(params["trunk"][stages[0].name]["bias"])
         streams = {} if key is None else {"dropout": key}
         z = module(count).apply({"params": params["trunk"]}, x, rngs=streams)
-        head = Head(classes, len(params["head"]["bias"]))
-        return Out(head.apply({"params": params["head"]}, z, task), z, {}, {})
+        return Out(head.logits(params, z, task, classes), z, {}, {})
 
     return Network(init, apply, ungated, {}, {}, classes)

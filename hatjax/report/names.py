@@ -4,19 +4,14 @@ import re
 from collections.abc import Mapping
 
 from hatjax import config as configs
-
-# What stands in the paper for the names that are typed here.
-NAMES = {
-    "random": "Random", "joint": "Joint", "hat": "HAT", "sgd": "SGD", "sgd_frozen": "SGD-F",
-    "sgd_restart": "SGD-R", "lwf": "LwF", "lfl": "LFL", "ewc": "EWC", "imm_mean": "IMM-mean",
-    "imm_mode": "IMM-mode", "progressive": "PNN", "pathnet": "PathNet",
-}  # fmt: skip
+from hatjax.config import ranges
 
 
 def paper(label: str) -> str:
     """A label such as "hat (c=0.1)" with the approach's name as in the paper: "HAT (c=0.1)"."""
     name, *rest = label.split(" ", 1)
-    return " ".join([NAMES.get(name, name), *rest])
+    known = configs.APPROACHES[name].label if name in configs.APPROACHES else name
+    return " ".join([known, *rest])
 
 
 def words(fields: Mapping[str, object]) -> str:
@@ -32,7 +27,9 @@ def short(path: str) -> str:
     section, _, field = path.rpartition(".")
     if field == "name":
         return section
-    return field if section == "approach" or path in configs.RULES else path
+    common = {known.rpartition(".")[2] for known in ranges.FIELDS}
+    unclear = section == "optimizer" or (section == "network" and field in common)
+    return path if unclear else field
 
 
 def value(v: object) -> str:

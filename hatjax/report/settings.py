@@ -34,7 +34,7 @@ def different(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]
     approach = config.approach.name
     published, same = (from_defaults(config, s) for s in (False, True))
     found = same | {"same": True} if len(same) < len(published) else published
-    own = ["same", *(f"network.{k}" for k in configs.ADDITIONS.get(approach, {}))]
+    own = ["same", *(f"network.{k}" for k in configs.APPROACHES[approach].network)]
     variant = {k: v for k, v in found.items() if k.startswith("approach.") or k in own}
     return {k: v for k, v in found.items() if k not in variant}, variant
 

@@ -28,19 +28,19 @@ def make(config: ConfigDict) -> Schedule:
     """The schedule with the patience of `config` and the rates of step.hyper."""
 
     def begin(params, memory, step):
-        return start(step.hyper["lr"], config.lr_patience, params), memory
+        return start(step.hyper.lr, config.lr_patience, params), memory
 
     def after_epoch(state, loss, params, memory, step):
-        factor, least = step.hyper["lr_factor"], step.hyper["lr_min"]
+        factor, least = step.hyper.lr_factor, step.hyper.lr_min
         return update(state, loss, params, factor, config.lr_patience, least), params, memory
 
     def best(state, params, memory, step):
         return state.params, memory
 
-    def hasten(state):
+    def mark_failed(state):
         return state._replace(patience=jnp.ones_like(state.patience))
 
-    return Schedule(begin, after_epoch, best, hasten)
+    return Schedule(begin, after_epoch, best, mark_failed)
 
 
 def start(lr: Array, patience: int, params: Tree) -> Plateau:

@@ -38,19 +38,19 @@ def planned(config: ConfigDict) -> Schedule:
         return top * (1 + jnp.cos(jnp.pi * epoch / config.epochs)) / 2
 
     def start(params, memory, step):
-        lr = jnp.asarray(step.hyper["lr"], float)
+        lr = jnp.asarray(step.hyper.lr, float)
         return Planned(lr, lr, jnp.int32(0), jnp.bool(False), jnp.bool(False)), memory
 
     def update(state, loss, params, memory, step):
-        top = jnp.where(state.failing, state.top / step.hyper["lr_factor"], state.top)
+        top = jnp.where(state.failing, state.top / step.hyper.lr_factor, state.top)
         epoch = state.epoch + 1
-        done = state.done | (top < step.hyper["lr_min"])
+        done = state.done | (top < step.hyper.lr_min)
         return Planned(rate(top, epoch), top, epoch, jnp.bool(False), done), params, memory
 
     def best(state, params, memory, step):
         return params, memory
 
-    def hasten(state):
+    def mark_failed(state):
         return state._replace(failing=jnp.bool(True))
 
-    return Schedule(start, update, best, hasten)
+    return Schedule(start, update, best, mark_failed)

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax.data import feed
-from hatjax.types import Approach, Array, Batch, Data, Out, State, Step, Tree, Turn
+from hatjax.fidelity import departures
+from hatjax.types import Approach, Array, Batch, Data, Hyper, Out, State, Step, Tree, Turn
 
-Hyper = dict[str, Array]
 AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout has the key itself
 
 
@@ -33,8 +33,15 @@ class Program(NamedTuple):
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
-    """The numbers that the compiled program takes as arguments, by path ("approach.c")."""
-    return {path: jnp.float32(v) for path, v in configs.traced(config).items()}
+    """The numbers that the compiled program takes as arguments; config.traced has their paths."""
+    settings = configs.APPROACHES[config.approach.name].settings
+    own = {field: jnp.float32(config.approach[field]) for field in settings._fields}
+    return Hyper(
+        lr=jnp.float32(config.lr),
+        lr_factor=jnp.float32(config.lr_factor),
+        lr_min=jnp.float32(config.lr_min),
+        approach=settings._replace(**own),
+    )
 
 
 def compile(config: ConfigDict, approach: Approach) -> Program:
@@ -76,10 +83,10 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
             "lr": before.schedule.lr,
         } | approach.report(state.params, state.memory, step)
         failed = ~(jnp.all(jnp.isfinite(losses)) & jnp.isfinite(scores["loss"]))
-        hasty = approach.schedule.hasten(before.schedule)
+        marked = approach.schedule.mark_failed(before.schedule)
         trained = state._replace(schedule=before.schedule)
         # An epoch whose loss is not a number leaves nothing of what it has learned.
-        state = choose(failed, before._replace(schedule=hasty), trained)
+        state = choose(failed, before._replace(schedule=marked), trained)
         loss = jnp.where(failed, jnp.inf, scores["loss"])
         schedule, params, memory = approach.schedule.update(
             state.schedule, loss, state.params, state.memory, step
@@ -227,7 +234,7 @@ def size(config: ConfigDict, i: Array, n: Array) -> Array:
     batch of two examples would be a whole step, just before the epoch is evaluated. The published
     code takes whole steps.
     """
-    if config.fidelity == "code":
+    if not departures(config).scaled_last_batch:
         return jnp.float32(1)
     return jnp.minimum(config.batch, n - i * config.batch) / jnp.minimum(config.batch, n)
 
@@ -237,7 +244,7 @@ def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
 
     The published code takes the share of the examples seen before the batch, and never gets to 1.
     """
-    if config.fidelity == "code":
+    if not departures(config).annealing_to_s_max:
         return i * config.batch / n
     return jnp.where(count > 1, i / jnp.maximum(count - 1, 1), 1).astype(jnp.float32)
 

@@ -75,7 +75,7 @@ def make(config: ConfigDict) -> Schedule:
         draw = jax.vmap(lambda key: random_path(key, layers, memory["held"].shape[1], active))
         state = Tournament(
             rivals=draw(keys),
-            rates=jnp.full(count, step.hyper["lr"]),
+            rates=jnp.full(count, step.hyper.lr),
             losses=jnp.full(count, jnp.inf),
             patience=jnp.full(count, config.lr_patience, jnp.int32),
             turn=jnp.int32(0),
@@ -91,13 +91,13 @@ def make(config: ConfigDict) -> Schedule:
     def update(state: Tournament, loss: Array, params: Tree, memory: Tree, step):
         """After an epoch of state.turn that ended with `params` and validation loss `loss`."""
         state = recorded(state, loss, params, step)
-        alive = state.rates >= step.hyper["lr_min"]  # "P"
+        alive = state.rates >= step.hyper.lr_min  # "P"
         over = (state.epoch + 1 >= epochs_a_turn(config)) | ~alive[state.turn]
         waiting = alive & (jnp.arange(len(alive)) > state.turn)
         ends = over & ~jnp.any(waiting)  # the generation
         bred = breed(state, step.key)
         state = jax.tree.map(lambda new, old: jnp.where(ends, new, old), bred, state)
-        alive = state.rates >= step.hyper["lr_min"]
+        alive = state.rates >= step.hyper.lr_min
         later = jnp.where(ends, jnp.argmax(alive), jnp.argmax(waiting))
         out = state.generation >= config.approach.generations
         state = state._replace(
@@ -116,7 +116,7 @@ def make(config: ConfigDict) -> Schedule:
         rate = state.rates[me]
         return state._replace(
             rates=state.rates.at[me].set(
-                jnp.where(left <= 0, rate / step.hyper["lr_factor"], rate)
+                jnp.where(left <= 0, rate / step.hyper.lr_factor, rate)
             ),
             losses=state.losses.at[me].set(jnp.where(better, loss, state.losses[me])),
             patience=state.patience.at[me].set(jnp.where(left <= 0, config.lr_patience, left)),
@@ -142,10 +142,10 @@ def make(config: ConfigDict) -> Schedule:
     def best(state: Tournament, params: Tree, memory: Tree, step):
         return state.params, walk(state, state.winner, memory, step)
 
-    def hasten(state: Tournament) -> Tournament:
+    def mark_failed(state: Tournament) -> Tournament:
         return state._replace(patience=state.patience.at[state.turn].set(1))
 
-    return Schedule(start, update, best, hasten)
+    return Schedule(start, update, best, mark_failed)
 
 
 def walk(state: Tournament, rival: Array, memory: Tree, step) -> Tree:

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hatjax.approaches import sgd
 from hatjax.data import feed
+from hatjax.training.losses import cross_entropy
 from hatjax.types import Array, Batch, Data, Network, Tree
 
 CHUNK = 32  # examples whose gradients are held at once
 SIZE = 20  # the batches of the published code
 
-Loss = Callable[..., Array]  # (params, batch, key) -> the mean over the batch
+Loss = Callable[[Tree, Batch, Array], Array]  # (params, batch, key) -> the mean over the batch
 
 
 def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree:
@@ -26,7 +26,7 @@ def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree
 
     def entropy(apply: Callable, trunk: Tree, batch: Batch) -> Array:
         out = apply(params | {"trunk": trunk}, batch.x, task)
-        return jnp.sum(batch.weight) * sgd.cross_entropy(out.logits, batch)
+        return jnp.sum(batch.weight) * cross_entropy(out.logits, batch)
 
     def one(trunk: Tree, example: Batch) -> Array:
         single = jax.tree.map(lambda v: v[None], example)

@@ -10,11 +10,10 @@ import functools
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from hatjax.config import NetworkSpec, ranges
 from hatjax.errors import InputError
 from hatjax.networks.layers import NORM_RULES, Conv, gate, normalised
 from hatjax.types import Array
-
-BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}  # of each stage
 
 # The published start: N(0, 2 / (k k units)).
 start = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -31,7 +30,8 @@ class ResNet(nn.Module):
         """Of each block: the units within it, the stream it reads, that it adds to, width, stride.
 
         """
-        found, source = [], "s1"
+        found: list[tuple[str, str | None, str, int, int]] = []
+        source = "s1"
         for i, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
             for b in range(count):
                 stride = 2 if b == 0 and i > 0 else 1
@@ -78,12 +78,19 @@ class ResNet(nn.Module):
         return h.mean(axis=(1, 2))
 
 
-def make(config: ConfigDict, image: tuple[int, ...]) -> ResNet:
-    """A ResNet of basic blocks; InputError unless there is a width for each of its stages."""
-    blocks = BLOCKS[config.name]
+def make(blocks: tuple[int, ...], config: ConfigDict, image: tuple[int, ...]) -> ResNet:
+    """A ResNet with so many basic blocks in each stage; InputError unless there is a width for each
+    of its stages.
+    """
     if len(config.widths) != len(blocks):
         raise InputError(
             f"config.network.widths: {config.name} has {len(blocks)} stages, got "
             f"{len(config.widths)} widths"
         )
     return ResNet(config.widths, blocks, config.norm)
+
+
+# The smaller ResNet of continual learning, with a third of the published widths.
+FIELDS = dict(widths=(20, 40, 80, 160), norm="batch")  # of the stages; NORMS of networks.layers
+RANGES = {"widths": ranges.WIDTHS, "norm": ranges.NORM}
+NETWORK = NetworkSpec(functools.partial(make, (2, 2, 2, 2)), FIELDS, RANGES)

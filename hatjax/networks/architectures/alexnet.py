@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from hatjax.config import NetworkSpec, ranges
 from hatjax.errors import InputError
 from hatjax.networks.stages import Stage, rates
 from hatjax.networks.trunk import Trunk
@@ -14,7 +15,7 @@ def kernels(side: int) -> tuple[int, int, int]:
     return side // 8, side // 10, 2
 
 
-def fits(side: int) -> bool:
+def leaves_pixels(side: int) -> bool:
     """Whether images of `side` pixels leave something to pool after every convolution."""
     sizes = kernels(side)
     for k in sizes:
@@ -32,10 +33,20 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
             "config.network.widths: alexnet has 5 layers (3 convolutions, 2 dense), got "
             f"{len(config.widths)} widths"
         )
-    if image[0] != image[1] or not fits(image[0]):
+    if image[0] != image[1] or not leaves_pixels(image[0]):
         raise InputError(
             f"images of {image[0]}x{image[1]}: alexnet needs square ones of at least 12 pixels a "
             "side; use --config.network.name=mlp, or larger images"
         )
     sizes = (*kernels(image[0]), 0, 0)
     return Trunk(tuple(map(Stage, LAYERS, config.widths, rates(config), sizes)))
+
+
+NETWORK = NetworkSpec(
+    make,
+    fields=dict(
+        widths=(64, 128, 256, 2048, 2048),
+        dropout=(0.2, 0.2, 0.5, 0.5, 0.5),  # of each layer, or one for all
+    ),
+    ranges={"widths": ranges.WIDTHS, "dropout": ranges.RATES},
+)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from hatjax.config import NetworkSpec, ranges
 from hatjax.errors import InputError
 from hatjax.networks.layers import NORM_RULES, Dropout, gate
 from hatjax.types import Array
@@ -105,3 +106,25 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> ViT:
         )
     hidden = config.mlp * config.width
     return ViT(config.patch, config.width, config.depth, config.heads, hidden, config.dropout)
+
+
+# ViT-Ti, for images of 32 x 32.
+NETWORK = NetworkSpec(
+    make,
+    fields=dict(
+        patch=4,  # side of the patches in pixels
+        width=192,
+        depth=12,
+        heads=3,
+        mlp=4,  # hidden units of a block's MLP, in widths
+        dropout=0.0,
+    ),
+    ranges={
+        "patch": ranges.SMALL_COUNT,
+        "width": ranges.UNITS,
+        "depth": ranges.SMALL_COUNT,
+        "heads": ranges.SMALL_COUNT,
+        "mlp": ranges.whole(1, 100),
+        "dropout": ranges.RATES,
+    },
+)

@@ -3,6 +3,7 @@
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from hatjax.config import NetworkSpec, ranges
 from hatjax.networks.layers import NORM_RULES, Conv, Dropout, gate, normalised, pool
 from hatjax.networks.stages import rates
 from hatjax.types import Array
@@ -41,3 +42,20 @@ class ConvNet(nn.Module):
 def make(config: ConfigDict, image: tuple[int, ...]) -> ConvNet:
     """As many convolutions as widths, with 2x2 pooling after each as long as there is something."""
     return ConvNet(config.widths, config.kernel, config.norm, rates(config))
+
+
+NETWORK = NetworkSpec(
+    make,
+    fields=dict(
+        widths=(32, 64, 128),  # of the convolutions
+        kernel=3,  # their side
+        norm="batch",  # or "layer", "group", "none"
+        dropout=0.0,
+    ),
+    ranges={
+        "widths": ranges.WIDTHS,
+        "kernel": ranges.SMALL_COUNT,
+        "norm": ranges.NORM,
+        "dropout": ranges.RATES,
+    },
+)

@@ -1,0 +1,144 @@
+"""Configurations by name: every field, its default and what it means."""
+
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hatjax.config.experiments import EXPERIMENTS
+from hatjax.config.registry import APPROACHES, NETWORKS
+from hatjax.errors import InputError, unknown
+
+
+def make(
+    experiment: str, approach: str, same: bool = False, network: str | None = None
+) -> ConfigDict:
+    """The configuration of an experiment and an approach by name; InputError if one is unknown.
+
+    In the MNIST experiments the published baselines have a smaller network than HAT, with a third
+    of its parameters; `same` gives them HAT's. `network` is one of NETWORKS in place of the
+    experiment's.
+    """
+    if network is not None and network not in NETWORKS:
+        raise unknown("network", network, NETWORKS)
+    if experiment not in EXPERIMENTS:
+        raise unknown("experiment", experiment, EXPERIMENTS)
+    if approach not in APPROACHES:
+        raise unknown("approach", approach, APPROACHES)
+    e, spec = EXPERIMENTS[experiment], APPROACHES[approach]
+    if network is not None:
+        c = make(experiment, approach, same)
+        choose_network(c, network)
+        return c
+    smaller = "baseline" in e and spec.smaller and not same
+    layout = e["baseline" if smaller else "network"]
+    expand = e.get("expand_baseline" if smaller else "expand", {})
+    own = e.get("approaches", {}).get(approach, {})
+    return ConfigDict(
+        dict(
+            experiment=experiment,  # a name for results
+            seed=0,  # of permutations, task order, held-out share, parameters, shuffling, dropout
+            seeds=1,  # train so many at once: seed, seed + 1, ...
+            grid="",  # and these settings, each with each: "approach.s_max=25,400 approach.c=0.1,1"
+            at_once=0,  # at most so many of them in one program; 0: as many as the memory holds
+            fidelity="paper",  # "paper": the equations; "code": the published code with its defects
+            data=dict(
+                root="",  # folder of image sets; "": $HATJAX_DATA, else the user's cache folder
+                sets=e["data"]["sets"],  # names of the image sets
+                image=e["data"].get("image", ()),  # make them (h, w, channels); (): as they are
+                examples=0,  # use at most so many training images a task; 0: all
+                augment=(),  # of the training images, anew in every epoch: "crop", "flip"
+            ),
+            tasks=dict(
+                kind=e["tasks"]["kind"],  # "permuted" (pixels) or "split" (by class)
+                count=e["tasks"]["count"],  # of permutations, or for each image set; 1: a whole set
+                shuffle=e["tasks"].get("shuffle", True),  # order the tasks by the seed
+                valid=0.15,  # share of the training images held out for the schedule
+                # The same under fidelity "code"; 0: the training images themselves serve.
+                valid_code=e["tasks"].get("valid_code", 0.0),
+            ),
+            network=dict(name=layout["name"])
+            | dict(NETWORKS[layout["name"]].fields)
+            | layout
+            | dict(spec.network)
+            | ({"expand": expand[approach]} if approach in expand else {}),
+            # A name of optax, or "momentum", "nesterov"; its arguments are fields, too:
+            # --config.optimizer.name=adamw --config.optimizer.weight_decay=0.05
+            optimizer=dict(name="sgd"),
+            approach=dict(name=approach) | spec.fields() | own,
+            schedule="plateau",  # of the learning rate in a task; or "cosine", "constant"
+            lr=e["schedule"]["lr"],
+            lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
+            lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
+            lr_min=e["schedule"]["lr_min"],  # a task ends below it
+            epochs=e["schedule"]["epochs"],  # a task ends after so many
+            batch=e["schedule"]["batch"],
+            eval_batch=500,  # examples at once in evaluation
+            # After an epoch whose loss is not a number: "stop", or "lower" the learning rate by
+            # lr_factor and go on from the state before that epoch.
+            on_nan="stop",
+            checkpoint=dict(  # saved at the end of every task, and besides
+                epochs=0,  # after so many epochs of a task; 0: not by their number
+                minutes=5.0,  # after the first epoch that ends so long after the last; 0: not
+            ),
+        )
+    )
+
+
+def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
+    """The configuration of an argument "NAME,COUNT": an image set in so many tasks of a kind."""
+    name, _, count = arg.partition(",")
+    if not name or not re.fullmatch("[0-9]{1,9}", count):
+        raise InputError(f"argument {arg!r}: expected NAME,COUNT, as in hat_{kind}.py:mnist,5")
+    c = make("digits" if name == "digits" else "pmnist", approach)
+    c.experiment = f"{name}-{kind}{count}"
+    c.data.sets = (name,)
+    c.tasks.kind, c.tasks.count = kind, int(count)
+    return c
+
+
+def in_tasks(experiment: str, arg: str, approach: str) -> ConfigDict:
+    """An experiment for an argument "COUNT,NETWORK": in so many tasks, with that network."""
+    count, _, network = arg.partition(",")
+    if not re.fullmatch("[0-9]{1,9}", count):
+        raise InputError(f"argument {arg!r}: expected COUNT,NETWORK, as in 20,resnet18")
+    c = make(experiment, approach, network=network or None)
+    c.tasks.count = int(count)
+    return c
+
+
+def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
+    """The configuration of so many tasks that are given as arrays (hatjax.fit).
+
+    `network` is a name of NETWORKS; another than "mlp" has its own fields and defaults.
+    """
+    c = make("digits", approach)
+    if network != "mlp":
+        choose_network(c, network)
+    c.experiment = "arrays"
+    c.data.sets = ("arrays",)
+    c.tasks.kind, c.tasks.count, c.tasks.shuffle = "given", count, False
+    return c
+
+
+def choose_network(config: ConfigDict, name: object) -> None:
+    """Put a network of NETWORKS in place of another in `config`; the same one stays as it is."""
+    if isinstance(name, str) and name != config.network.name and name in NETWORKS:
+        approach = APPROACHES.get(config.approach.name)
+        added = {} if approach is None else dict(approach.network)
+        config.network = ConfigDict(dict(name=name) | dict(NETWORKS[name].fields) | added)
+
+
+def choose(config: ConfigDict, changes: dict[str, Any]) -> None:
+    """Give `config` the fields that {path: value} of `changes` brings with it.
+
+    The network that "network.name" names has other fields than the one before, and the fields of an
+    optimizer are whatever arguments are given: another optimizer takes none of those of the one
+    before.
+    """
+    choose_network(config, changes.get("network.name"))
+    name = changes.get("optimizer.name", config.optimizer.name)
+    part = "optimizer."
+    mine = {k.removeprefix(part): v for k, v in changes.items() if k.startswith(part)}
+    kept = config.optimizer.to_dict() if name == config.optimizer.name else {}
+    config.optimizer = ConfigDict(kept | mine | dict(name=name))
