@@ -266,18 +266,21 @@ def test_the_cases_are_here():
     assert {"ewc-mlp", "imm-mean-mlp", "imm-mode-mlp", "lwf-mlp-T2", "lfl-alexnet"} < ours
     assert {"progressive-alexnet", "pathnet-alexnet", "pathnet-alexnet-two"} < ours
     assert {"plateau", "tasks"} < ours  # another folder may be without them, ours not
+    if FOLDER == Path(__file__).parent / "golden":  # and their cases are found
+        assert len(SEEDS) == 5 and sum("/nvalid/" in key for key in TASKS) == 15
+        assert sum("loss/" in key for key in PLATEAU) == 19
 
 
-@pytest.mark.parametrize("k", range(19))
+PLATEAU = dict(np.load(FOLDER / "plateau.npz")) if (FOLDER / "plateau.npz").exists() else {}
+
+
+@pytest.mark.parametrize("k", [key.removeprefix("loss/") for key in PLATEAU if "loss/" in key])
 def test_schedule(k):
-    z = np.load(FOLDER / "plateau.npz") if (FOLDER / "plateau.npz").exists() else None
-    if z is None or f"loss/{k}" not in z:
-        pytest.skip("no such sequence in this folder")
     with jax.enable_x64():  # some of the improvements are below float32
-        check_schedule(z, k)
+        check_schedule(PLATEAU, k)
 
 
-def check_schedule(z, k: int) -> None:
+def check_schedule(z: dict[str, np.ndarray], k: str) -> None:
     lr, factor, patience, least = z[f"hyper/{k}"]
     state = plateau.start(lr, int(patience), jnp.int32(-1))  # the "parameters": the epoch
     update = jax.jit(plateau.update)
@@ -292,22 +295,37 @@ def check_schedule(z, k: int) -> None:
     assert bool(state.done) == bool(z[f"stopped/{k}"])
 
 
-def test_task_orders_and_permutations():
-    if not (FOLDER / "tasks.npz").exists():
-        pytest.skip("no tasks.npz in this folder")
-    z = np.load(FOLDER / "tasks.npz")
-    for k, seed in enumerate(z["seeds"]):
-        np.testing.assert_array_equal(holdout.order(10, seed), z["cifar/order"][k])
-        np.testing.assert_array_equal(holdout.order(8, seed), z["mixture/order"][k])
-        for n in (1000, 39209):
-            held = z[f"mixture/nvalid/{n}"][k]
-            assert held == int(0.15 * n)
-            places = holdout.order(n, seed)
-            np.testing.assert_array_equal(places[:20], z[f"mixture/valid/{n}"][k])
-            np.testing.assert_array_equal(places[held : held + 20], z[f"mixture/train/{n}"][k])
-    c = config.make("pmnist", "hat")
+TASKS = dict(np.load(FOLDER / "tasks.npz")) if (FOLDER / "tasks.npz").exists() else {}
+SEEDS = [int(seed) for seed in TASKS.get("seeds", ())]
+
+
+@pytest.mark.parametrize("key", [key for key in TASKS if key in ("cifar/order", "mixture/order")])
+def test_task_orders(key):
+    for seed, expected in zip(SEEDS, TASKS[key], strict=True):
+        np.testing.assert_array_equal(holdout.order(len(expected), seed), expected)
+
+
+@pytest.mark.parametrize("key", [key for key in TASKS if "/nvalid/" in key])
+def test_validation_images(key):
+    """Which of n training images are held out, EXPERIMENT/nvalid/N of them, in their order."""
+    experiment, _, n = key.split("/")
+    c = config.make(experiment, "hat")
     c.fidelity = "code"
-    for k, seed in enumerate(z["pmnist/seeds"]):
-        c.seed = int(seed)
-        got = tasks.permuted.permutations(c, 784)
-        np.testing.assert_array_equal(got, z["pmnist/perm"][k])
+    places = np.arange(int(n), dtype=np.int32)
+    alike = TASKS[key].ndim == 0  # one row for all seeds
+    for k, seed in enumerate(SEEDS):
+        c.seed = seed
+        train, valid = holdout.hold_out(c, np.zeros((int(n), 1, 1, 1), np.uint8), places)
+        at = () if alike else (k,)
+        assert len(valid.y) == TASKS[key][at]
+        for split, got in (("valid", valid), ("train", train)):
+            if (expected := TASKS.get(f"{experiment}/{split}/{n}")) is not None:
+                np.testing.assert_array_equal(got.y[: expected.shape[-1]], expected[at])
+
+
+@pytest.mark.parametrize("k", range(len(TASKS.get("pmnist/seeds", ()))))
+def test_pixel_permutations(k):
+    count, size = TASKS["pmnist/perm"].shape[1:]
+    c = config.make("pmnist", "hat")
+    c.fidelity, c.tasks.count, c.seed = "code", count, int(TASKS["pmnist/seeds"][k])
+    np.testing.assert_array_equal(tasks.permuted.permutations(c, size), TASKS["pmnist/perm"][k])
