@@ -23,7 +23,21 @@ from filelock import FileLock
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# `-m core`: a file, or some tests of it by the beginning of their names.
+CORE = (
+    "test_hat.py", "test_golden.py", "test_contract.py", "test_imports.py",
+    "test_past.py::test_past_is_untouched[mlp-0]",
+    "test_past.py::test_the_past_is_untouched_in_the_runner[mlp",
+    "test_past.py::test_the_past_is_untouched_in_the_runner[convnet",
+    "test_main.py::test_a_run_and_what_it_leaves",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.nodeid.rpartition("tests/")[2].startswith(CORE):
+            item.add_marker(pytest.mark.core)
     # The longest first, so that both processes have work until the end.
     items.sort(key=lambda item: "test_study" not in item.nodeid)
     for item in items:

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import hatjax
 from hatjax import config, plans, study
@@ -20,7 +21,7 @@ from hatjax.workdir import files, results, trees
 from tests.same import all_the_same, same
 
 
-def small(**changes) -> config.ConfigDict:
+def small(**changes) -> ConfigDict:
     c = config.make("digits", "hat")
     c.network.widths, c.tasks.count, c.data.examples = (12, 12), 3, 300
     c.epochs, c.checkpoint.epochs = 4, 1
@@ -28,7 +29,7 @@ def small(**changes) -> config.ConfigDict:
     return c
 
 
-def seeds(count: int = 2, **changes) -> dict[str, config.ConfigDict]:
+def seeds(count: int = 2, **changes) -> dict[str, ConfigDict]:
     return plans.replicas(small(seeds=count, **changes))
 
 

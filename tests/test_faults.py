@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from hatjax import config, plans
 from hatjax.errors import Diverged, InputError, Unwritable
@@ -23,7 +24,7 @@ from hatjax.workdir import results
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-def small(approach: str = "sgd", **changes) -> config.ConfigDict:
+def small(approach: str = "sgd", **changes) -> ConfigDict:
     c = config.make("digits", approach)
     c.network.widths, c.tasks.count, c.data.examples, c.epochs = (12, 12), 2, 300, 4
     c.update(changes)

@@ -21,6 +21,8 @@ ONLY_IN = {
     "filelock": {"data", "workdir", "experiment"},
     "tensorstore": {"workdir"},
     "matplotlib": {"report"},
+    "pandas": {"report"},
+    "jinja2": {"report"},
     "tensorboardX": {"experiment"},
 }
 

@@ -80,7 +80,8 @@ NEW = ("norms", "stats")  # parts of the parameters that models of the first edi
 
 def read(folder: Path, shapes: Tree) -> Tree:
     """What trees.load gives, also of a model that was saved before there were the parts NEW."""
-    if '"norms"' in (folder / "_METADATA").read_text(errors="replace"):
+    about = folder / "_METADATA"
+    if not about.is_file() or '"norms"' in about.read_text(errors="replace"):
         return trees.load(folder, shapes)
 
     def old(tree: Tree) -> Tree:

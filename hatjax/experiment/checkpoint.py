@@ -8,7 +8,6 @@ An Orbax CheckpointManager keeps the newest two in a folder, each written whole 
     SHA256SUMS    of these files
 """
 
-import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -93,20 +92,9 @@ def save(inputs: Inputs, progress: Progress, only: int | None = None) -> None:
         "versions": versions(),
     }
     with files.writing(inputs.folder if only is None else inputs.places[only]):
-        write(folder_of(inputs.folder, names), arrays, about)
-
-
-def write(folder: Path, arrays: Tree, about: dict[str, Any]) -> None:
-    """Add a checkpoint to those in `folder`, and remove the oldest. Raises OSError."""
-    import orbax.checkpoint.args as items
-
-    folder.mkdir(parents=True, exist_ok=True)
-    trees.room(folder, arrays)
-    number = max(numbers(folder), default=-1) + 1
-    with contextlib.closing(trees.manager(folder, KEPT)) as manager:
-        what = items.Composite(state=items.StandardSave(arrays), about=items.JsonSave(about))
-        manager.save(number, args=what)
-    trees.write_sums(folder / str(number))
+        folder = folder_of(inputs.folder, names)
+        number = max(numbers(folder), default=-1) + 1
+        trees.add_checkpoint(folder, number, KEPT, arrays, about)
 
 
 def numbers(folder: Path) -> list[int]:
@@ -135,12 +123,8 @@ def read_about(folder: Path, number: int) -> dict[str, Any]:
 
     Raises InputError if it is not what `save` wrote.
     """
-    import orbax.checkpoint.args as items
-
     try:
-        with contextlib.closing(trees.manager(folder, KEPT)) as manager:
-            found = manager.restore(number, args=items.Composite(about=items.JsonRestore()))
-        about = dict(found["about"])
+        about = dict(trees.checkpoint_about(folder, number))
         runs = {name: configs.from_json(json.dumps(c)) for name, c in about["runs"].items()}
         if not (
             all(isinstance(about[k], int) and about[k] >= 0 for k in ("task", "epoch"))
@@ -170,18 +154,13 @@ def restore(
 
     Raises InputError if the checkpoint cannot be read.
     """
-    import orbax.checkpoint.args as items
-
     state = state_shapes(inputs, approach)
     matrix = jax.ShapeDtypeStruct((inputs.count, inputs.total, inputs.total), np.float64)
     shapes = {"state": jax.eval_shape(packed, state), "accuracy": matrix, "loss": matrix}
 
     def read() -> Tree:
         try:
-            trees.check_shapes(folder / str(number) / "state", shapes)
-            with contextlib.closing(trees.manager(folder, KEPT)) as manager:
-                args = items.Composite(state=items.StandardRestore(shapes))
-                return manager.restore(number, args=args)["state"]
+            return trees.checkpoint_tree(folder, number, shapes)
         except Exception as error:  # Orbax raises many kinds
             raise unreadable(folder / str(number), error) from error
 

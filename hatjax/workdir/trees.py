@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -109,8 +110,37 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def manager(folder: Path, keep: int):
-    """An Orbax CheckpointManager of the newest `keep` checkpoints in `folder`, which is there."""
+def add_checkpoint(folder: Path, number: int, keep: int, tree: Tree, about: dict) -> None:
+    """Add checkpoint `number`, a tree of arrays and JSON, to `folder`; the newest `keep` stay.
+
+    It is written whole or not at all, by Orbax's CheckpointManager. Raises OSError.
+    """
+    items = _orbax().args
+    folder.mkdir(parents=True, exist_ok=True)
+    room(folder, tree)
+    what = items.Composite(state=items.StandardSave(tree), about=items.JsonSave(about))
+    with _manager(folder, keep) as manager:
+        manager.save(number, args=what)
+    write_sums(folder / str(number))
+
+
+def checkpoint_about(folder: Path, number: int) -> Any:
+    """The JSON of a checkpoint. Orbax raises many kinds of errors for one that it cannot read."""
+    items = _orbax().args
+    with _manager(folder) as manager:
+        return manager.restore(number, args=items.Composite(about=items.JsonRestore()))["about"]
+
+
+def checkpoint_tree(folder: Path, number: int, shapes: Tree) -> Tree:
+    """The tree of a checkpoint, as NumPy arrays; errors as `checkpoint_about`, and ValueError."""
+    items = _orbax().args
+    check_shapes(folder / str(number) / "state", shapes)
+    with _manager(folder) as manager:
+        what = items.Composite(state=items.StandardRestore(shapes))
+        return manager.restore(number, args=what)["state"]
+
+
+def _manager(folder: Path, keep: int | None = None):
     options = _orbax().CheckpointManagerOptions(
         max_to_keep=keep,
         create=False,
