@@ -77,7 +77,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
                     "by --config.seeds or --config.grid"
                 )
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-            stop.take()
+            stop.install_handlers()
         if DRY_RUN.value:
             print(description.describe(config))
         elif "" in runs:
