@@ -90,7 +90,7 @@ def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
         x = model.mean[task] + model.std[task] * noise
         return x, f"{len(x)} random examples (arrays given in Python are not kept)"
     where = data.root(model.config.data.root)
-    absent = [n for n in model.config.data.sets if not data.at_hand(n, where)]
+    absent = [n for n in model.config.data.sets if not data.available(n, where)]
     if absent:
         x = np.random.default_rng(0).integers(0, 256, (256, *model.image), np.uint8)
         return x, f"{len(x)} random images ({absent[0]!r} is not in the data root {where})"
