@@ -98,7 +98,7 @@ def positive(word: str) -> int:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's flag parsing, with every error as one line."""
+    """Parse the flags with absl; every error is one line."""
     rest = cli.parse_flags(argv)
     if len(rest) > 1:
         cli.fail(f"unknown argument {rest[1]!r}: flags are given as --name=value; see --help")

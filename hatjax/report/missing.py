@@ -47,8 +47,8 @@ def unfinished(name: str, records: Sequence[Record]) -> Iterator[Missing]:
     """The runs that have not learned all tasks."""
     if some := [str(r.where) for r in records if not r.finished]:
         yield Missing(
-            f"{name}: {len(some)} of {len(records)} runs are unfinished, and only in tables and figures "
-            "over tasks, up to where they are: wait, or repeat the command that started them "
+            f"{name}: {len(some)} of {len(records)} runs are unfinished, and only in tables and "
+            "figures over tasks, up to where they are: wait, or repeat the command that started them "
             f"({', '.join(some[:8])}{', ...' if len(some) > 8 else ''})"
         )
 
