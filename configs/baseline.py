@@ -3,9 +3,9 @@
     python -m hatjax.main --config configs/baseline.py:sgd,pmnist
     python -m hatjax.main --config configs/baseline.py:ewc,cifar100,resnet18
 
-In the MNIST experiments the published baselines have a network of their own, 3 x 800 units; "same"
-gives them HAT's, 2 x 2000. NETWORK takes the place of the experiment's: mlp, alexnet, convnet,
-resnet18, resnet34 or vit.
+In the MNIST experiments the published baselines use their own network, 3 x 800 units; "same" gives
+them HAT's, 2 x 2000. NETWORK replaces that of the experiment: mlp, alexnet, convnet, resnet18,
+resnet34 or vit.
 """
 
 from hatjax import config
@@ -19,7 +19,7 @@ def get_config(arg: str = "sgd,digits"):
     network = more[1:] if same else more
     if not approach or not experiment or len(network) > 1:
         raise InputError(
-            f"argument {arg!r}: expected APPROACH,EXPERIMENT, and then same or a NETWORK if you "
-            "like, as in baseline.py:sgd,pmnist"
+            f"argument {arg!r}: expected APPROACH,EXPERIMENT, and optionally same and a NETWORK, "
+            "as in baseline.py:sgd,pmnist"
         )
     return config.make(experiment, approach, same, *network)

@@ -4,7 +4,7 @@
     python -m hatjax.main --config configs/hat_5datasets.py:resnet18
     python -m hatjax.main --config configs/hat_5datasets.py --config.data.sets="('mnist','cifar10')"
 
-The five of Ebrahimi et al., ECCV 2020. Those at hand are chosen by config.data.sets.
+The five sets of Ebrahimi et al., ECCV 2020; config.data.sets selects some of them.
 """
 
 from hatjax import config

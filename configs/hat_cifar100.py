@@ -3,7 +3,7 @@
     python -m hatjax.main --config configs/hat_cifar100.py                  10 tasks, AlexNet
     python -m hatjax.main --config configs/hat_cifar100.py:20,resnet18      20 tasks, ResNet-18
 
-The same for any other approach: configs/baseline.py:ewc,cifar100,resnet18 --config.tasks.count=20
+For any other approach: configs/baseline.py:ewc,cifar100,resnet18 --config.tasks.count=20
 """
 
 from hatjax import config

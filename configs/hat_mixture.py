@@ -3,7 +3,7 @@
     python -m hatjax.main --config configs/hat_mixture.py
     python -m hatjax.main --config configs/hat_mixture.py --config.data.sets="('mnist','gtsrb')"
 
-The sets may be any others, too, as NAME.npz or folders of images in the data root.
+config.data.sets can also name your own sets: NAME.npz or folders of images in the data root.
 """
 
 from hatjax import config

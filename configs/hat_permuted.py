@@ -1,4 +1,4 @@
-"""HAT on permutations of any image set of the data root: hat_permuted.py:NAME,COUNT.
+"""HAT on permutations of any image set in the data root: hat_permuted.py:NAME,COUNT.
 
     python -m hatjax.main --config configs/hat_permuted.py:fashion_mnist,10
 """

@@ -1,4 +1,4 @@
-"""HAT on any image set of the data root, split into tasks by class: hat_split.py:NAME,COUNT.
+"""HAT on any image set in the data root, split into tasks by class: hat_split.py:NAME,COUNT.
 
     python -m hatjax.main --config configs/hat_split.py:mnist,5
 """

@@ -3,8 +3,8 @@
     python -m hatjax.main --config configs/hat_tinyimagenet.py              10 tasks, ResNet-18
     python -m hatjax.main --config configs/hat_tinyimagenet.py:20,resnet34
 
-It is not downloaded: unpack tiny-imagenet-200.zip in the data root. Its folder is read as it is, or
-as folders tiny-imagenet-200/train/CLASS and tiny-imagenet-200/test/CLASS.
+It is not downloaded: unpack tiny-imagenet-200.zip in the data root. Its folder is read as it is;
+folders tiny-imagenet-200/train/CLASS and tiny-imagenet-200/test/CLASS work too.
 """
 
 from hatjax import config

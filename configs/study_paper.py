@@ -6,7 +6,7 @@
 
 The mixture of eight image sets gives Table 1, Fig. 3, 5 and 6, and with a grid over s_max and c
 Fig. 4; one set alone Fig. 7; incremental CIFAR, permuted and split MNIST are the appendix. It is
-meant for GPUs: up to 200 epochs a task, and with AlexNet for most.
+meant for GPUs: up to 200 epochs a task, mostly with AlexNet.
 """
 
 from hatjax import config, plans

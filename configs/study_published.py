@@ -1,4 +1,4 @@
-"""MNIST in two tasks under fidelity "code", to be laid beside what the published code gives.
+"""MNIST in two tasks under fidelity "code", for comparison with the published code.
 
     python -m hatjax.study configs/study_published.py
 """

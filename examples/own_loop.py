@@ -1,9 +1,9 @@
-"""HAT in a training loop of one's own: a Flax nnx network, AdamW with weight decay.
+"""HAT in your own training loop: a Flax nnx network, AdamW with weight decay.
 
     python examples/own_loop.py
 
-Learns five permutations of scikit-learn's handwritten digits in turn, and shows that what the
-network answers for earlier tasks stays the same, bit by bit.
+Learns five permutations of scikit-learn's handwritten digits in turn, and checks that the logits
+of earlier tasks stay bit-identical.
 """
 
 import jax

@@ -1,11 +1,11 @@
-"""A network of one's own in hatjax's runner: any Flax module, here a nested one with batch norms.
+"""Your own network in hatjax.fit: any Flax module, here a nested one with batch norms.
 
     python examples/own_network.py
 
-Learns the handwritten digits 0-4, then 5-9. The module says which of its units have gates (`units`)
-and on which axes of its parameters they lie (`rules`); norms belong to each task. Everything else
-is hatjax's: the protected training, the accuracies, the run on disk. For the commands, call
-hatjax.register in a configuration file.
+Learns the handwritten digits 0-4, then 5-9. The module declares its gated layers (`units`) and
+the axes of its parameters on which their gates lie (`rules`); each task has its own norms. hatjax
+does the rest: protected training, evaluation, results on disk. To use the network with the
+commands, call hatjax.register in a configuration file.
 """
 
 import flax.linen as nn
@@ -16,7 +16,7 @@ import hatjax as hj
 
 
 class Block(nn.Module):
-    """A convolution, a norm and ReLU. The norm opens closed units, so the gate comes after it."""
+    """A convolution, a norm and ReLU. The gate comes last: a norm would reopen closed units."""
 
     filters: int
 

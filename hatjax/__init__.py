@@ -1,15 +1,15 @@
 """Hard Attention to the Task and its baselines for continual learning, in functional JAX.
 
-The method, for a training loop, a network and an optimizer of one's own (hatjax/hat.py):
+The method, for your own training loop, network and optimizer (hatjax/hat.py):
 
-    axes(net, rules), PER_TASK         which gates lie on the axes of the parameters
+    axes(net, rules), PER_TASK         the gates on the axes of each parameter
     init_gates(key, units, tasks)      the embeddings, {"fc1": "tasks units"}
-    anneal(progress, s_max)            s, from flat gates to hard ones within an epoch
+    anneal(progress, s_max)            s, which hardens the gates within an epoch
     gate(gates, task, s)               the gates of a task, {"fc1": "units"}
     sparsity(a, past)                  the share of free units that a task takes, for the loss
-    optimizer(inner, axes)             any Optax optimizer, made to keep what is learned
+    optimizer(inner, axes)             any Optax optimizer, with learned weights protected
     no_past(gates), accumulate(past, a)    the cumulative gates
-    used(past, axes, net), overlap(a, axes, net)    what tasks use, and share
+    used(past, axes, net), overlap(a, axes, net)    the weights that tasks use and share
 
 Whole experiments:
 
@@ -21,9 +21,9 @@ Whole experiments:
     overlap(model)                     the share of a task's weights that another uses, "T T"
     cut(model, task)                   the small network of a task (hatjax.export saves it)
     forget_task(model, task, key)      the model without a task
-    register(name, make)               a network of one's own for all of these, and for commands
+    register(name, make)               your own network, for these and for the commands
 
-probe(apply, net, axes, units) tells whether a network can be protected.
+probe(apply, net, axes, units) checks whether a network can be protected.
 """
 
 import importlib
@@ -59,7 +59,7 @@ __all__ = [
     "optimizer", "overlap", "predict", "probe", "register", "sparsity", "task_masks", "used",
 ]  # fmt: skip
 
-_PLACES = {  # where they are
+_PLACES = {  # name -> module.attribute
     "Diverged": "errors.Diverged",
     "InputError": "errors.InputError",
     "Model": "analysis.models.Model",
@@ -86,7 +86,7 @@ _PLACES = {  # where they are
 
 
 def __getattr__(name: str) -> Any:
-    # Importing JAX takes a second, and the commands' --help does without it.
+    # Imported on first use, to keep the commands' --help fast.
     if name not in _PLACES:
         raise AttributeError(f"module 'hatjax' has no attribute {name!r}")
     module, _, attribute = _PLACES[name].rpartition(".")

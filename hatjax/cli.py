@@ -1,4 +1,4 @@
-"""What the commands share: the configuration flag, and errors as one line."""
+"""Shared by all commands: the flag --config, and errors as one line."""
 
 import ast
 import contextlib
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from hatjax import config as configs
 from hatjax.errors import InputError
 
-# configs/ lies in the repository, or inside the package where it was installed from a wheel.
+# configs/ is in the repository, or inside the package if that was installed from a wheel.
 CONFIGS = next(
     p
     for p in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
@@ -24,20 +24,19 @@ CONFIGS = next(
 
 
 def start(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
-    """Run a command: absl's app.run, with Ctrl-C as one line, and no word to a closed pipe."""
+    """Run a command with absl; Ctrl-C prints one line, a closed pipe nothing."""
     try:
         app.run(main, flags_parser=parse)
     except KeyboardInterrupt:
         fail("interrupted", 130)
-    except BrokenPipeError:  # as of `| head`; what Python still has to write goes nowhere
+    except BrokenPipeError:  # as with `| head`: drop the remaining output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
 def define_config(default: str) -> flags.FlagHolder:
-    """The flag --config, whose default is configs/`default`."""
-    # Not given as the flag's default: that is loaded on import, where an error has no one to report
-    # it.
+    """Define the flag --config, with the default configs/`default`."""
+    # Not the flag's own default, which absl would load on import, before errors can be reported.
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
@@ -45,12 +44,12 @@ def define_config(default: str) -> flags.FlagHolder:
         f"default {CONFIGS / default}. Its fields are flags: --config.epochs=5.",
     )
     flag = flags.FLAGS["config"]
-    flag.parser = _Chosen(flag.parser)
+    flag.parser = _ConfigParser(flag.parser)
     return holder
 
 
-class _Chosen(flags.ArgumentParser):
-    """Reads a configuration file, and adds the fields that other flags ask for (config.choose)."""
+class _ConfigParser(flags.ArgumentParser):
+    """Reads a configuration file, and adds the fields that other flags need (config.choose)."""
 
     def __init__(self, reader: flags.ArgumentParser):
         self.reader, self.syntactic_help = reader, reader.syntactic_help
@@ -68,8 +67,7 @@ class _Chosen(flags.ArgumentParser):
 
 
 def overrides(argv: Sequence[str]) -> dict[str, Any]:
-    """The fields that flags set, by path: {"optimizer.eps": 1e-5} of --config.optimizer.eps=1e-5.
-    """
+    """The fields set by flags: {"optimizer.eps": 1e-5} for --config.optimizer.eps=1e-5."""
     found: dict[str, Any] = {}
     for i, word in enumerate(argv):
         if match := re.fullmatch(r"--?config\.([\w.]+)(?:=(.*))?", word, re.DOTALL):
@@ -85,7 +83,7 @@ def overrides(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
-    """absl's flag parsing, with every error as one line."""
+    """Parse the flags with absl; every error is one line."""
     if any(re.fullmatch("--?(help|helpshort|h)", arg) for arg in argv):
         pass  # absl shows the flags and exits; reading the default configuration takes a second
     elif not any(re.fullmatch("--?config(=.*)?", arg) for arg in argv):
@@ -93,7 +91,7 @@ def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if not isinstance(config.value, ConfigDict):
-            config.value.keys()  # raises what went wrong when the file was read
+            config.value.keys()  # raises the error of reading the file
     except flags.Error as error:
         fail(f"{str(error).strip().splitlines()[-1]}; see --help and --dry_run")
     except InputError as error:
@@ -113,7 +111,7 @@ def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's flag parsing without a configuration; returns the arguments that are not flags."""
+    """Parse flags without a configuration; returns the arguments that are not flags."""
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
@@ -121,7 +119,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def parse_run(argv: list[str]) -> list[str]:
-    """absl's flag parsing for a command on one task of a run: [program, workdir]."""
+    """Parse the flags of a command on one task of a run; returns [program, workdir]."""
     rest = parse_flags(argv)
     if len(rest) != 2:
         fail(f"expected one workdir of a run, got {len(rest) - 1}, and --task=N; see --help")
@@ -129,7 +127,7 @@ def parse_run(argv: list[str]) -> list[str]:
 
 
 def index(task: int | None, count: int) -> int:
-    """The flag --task, counted from 1 as the printed accuracies are, as an index from 0.
+    """The index from 0 of the flag --task, which counts from 1 like the printed accuracies.
 
     Raises InputError if it is not one of the run's `count` tasks.
     """

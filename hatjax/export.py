@@ -6,8 +6,8 @@
 Tasks count from 1, as in the printed accuracies (in Python from 0). The folder, by default
 RUN/export/task3, is all that hatjax.export.load needs:
     config.json   the configuration of the small network, an ungated one
-    network.npz   its arrays, the units that were kept, and what images need before they enter
-    report.json   its size and speed beside the full network's
+    network.npz   its arrays, the kept units, and the normalisation and pixel order of images
+    report.json   its size and speed, compared with the full network's
 """
 
 import json
@@ -59,9 +59,9 @@ def name(path: tuple) -> str:
 
 
 def load(where: str | Path) -> Small:
-    """The small network in a folder; InputError if there is none, or it is damaged."""
+    """Load the small network in a folder; InputError if it is missing or damaged."""
     where = Path(where)
-    if not os.path.isfile(where / "network.npz"):  # False, too, for a path that cannot be one
+    if not os.path.isfile(where / "network.npz"):  # also False for an invalid path
         raise InputError(
             f"{where} holds no exported network: python -m hatjax.export RUN --task=N writes one"
         )
@@ -86,7 +86,7 @@ def load(where: str | Path) -> Small:
             arrays["std"],
             arrays.get("pixels"),
         )
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+    except Exception as error:  # NumPy and zipfile raise many types for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): export the task again"
         ) from error
@@ -99,7 +99,7 @@ def predict(small: Small, x: np.ndarray) -> Array:
 
 
 def main(argv: list[str]) -> None:
-    """Export what the flags say."""
+    """Export the task that the flags give."""
     logging.getLogger("jax").setLevel(logging.WARNING)
     given = flags.FLAGS
     try:
@@ -118,5 +118,5 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_integer("task", None, "Which task, counted from 1.")
     flags.DEFINE_string("out", None, "Folder for the small network; default RUN/export/taskN.")
-    flags.DEFINE_integer("batch", 64, "Images at once where speed is measured.", lower_bound=1)
+    flags.DEFINE_integer("batch", 64, "Batch size for the measured times.", lower_bound=1)
     cli.start(main, cli.parse_run)

@@ -1,9 +1,9 @@
-"""Forget one task of a trained HAT network on purpose: what it alone uses starts anew.
+"""Forget one task of a trained HAT network on purpose: reinitialise what only that task uses.
 
     python -m hatjax.forget results/digits-hat-seed0 --task=3 --out=results/without3
 
 Tasks count from 1, as in the printed accuracies (in Python from 0). The new workdir is used like
-any other; the old one stays as it is.
+any other; the old one is unchanged.
 """
 
 import functools
@@ -30,17 +30,19 @@ from hatjax.workdir import files, results
 
 
 def forget_task(model: Model, task: int, key: Array) -> Model:
-    """The model without `task` (counted from 0), which then is as before it was learned.
+    """The model without `task` (counted from 0), as if it were not learned yet.
 
-    Its embeddings and head start anew, and so does every weight of the trunk that no other learned
-    task uses (`used`): also those of free units, which its training has moved. The past a^{<=t}
-    becomes the maximum over the others. Weights that others use too keep what they are, with what
-    this task has taught them. The others' outputs stay bit-identical where their gates are 0 or 1:
-    what changes is multiplied by a gate of 0. Of soft gates, those up to masks.DEAD count as 0, and
-    outputs may differ by less than their rounding. Raises as masks.live.
+    Reinitialises its embeddings, its head, and every weight of the trunk that no other learned task
+    uses (`used`), including those of free units, which its training has changed. The cumulative
+    gates a^{<=t} become the maximum over the other tasks. Weights that others use too keep their
+    values, with what this task has contributed to them.
+
+    The outputs of the other tasks stay bit-identical if their gates are 0 or 1, since every changed
+    weight is multiplied by a gate of 0. Soft gates up to masks.DEAD also count as 0; outputs then
+    change by less than their rounding. Raises as masks.live.
     """
     masks.live(model, task)
-    others = learned_but(model, task)
+    others = other_learned_tasks(model, task)
     gates = [masks.masks(model, u) for u in others]
     past = {layer: jnp.zeros(n) for layer, n in model.network.units.items()}
     for a in gates:
@@ -57,10 +59,10 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
 
 
 def used(model: Model, tasks: Sequence[int]) -> Tree:
-    """Which weights of the trunk some task of `tasks` uses, bool: it uses the units on all axes.
+    """Which weights of the trunk any of `tasks` uses, bool: one that uses the units on all axes.
 
-    Less than the past holds, which is a maximum over tasks: a weight from a unit of one task to a
-    unit of another serves neither.
+    These are fewer than the cumulative gates protect, which are a maximum over tasks: a weight
+    between a unit of one task and a unit of another is used by neither.
     """
     units = [masks.live(model, u) for u in tasks]
 
@@ -72,8 +74,8 @@ def used(model: Model, tasks: Sequence[int]) -> Tree:
 
 
 def released(model: Model, task: int) -> dict[str, int]:
-    """How many units and weights of the trunk `task` (from 0) uses and no other learned task."""
-    others = learned_but(model, task)
+    """How many units and trunk weights `task` (from 0) uses and no other learned task."""
+    others = other_learned_tasks(model, task)
 
     def alone(mine: Tree, *theirs: Tree) -> int:
         def count(a: Array, *rest: Array) -> Array:
@@ -87,17 +89,17 @@ def released(model: Model, task: int) -> dict[str, int]:
     }
 
 
-def learned_but(model: Model, task: int) -> list[int]:
-    """The learned tasks without `task`."""
+def other_learned_tasks(model: Model, task: int) -> list[int]:
+    """The learned tasks, except `task`."""
     return [u for u, there in enumerate(model.learned) if there and u != task]
 
 
 def save(source: Path, where: Path, model: Model, task: int) -> None:
-    """Write the workdir `where` of `model`, which has forgotten `task` of the run in `source`.
+    """Write the workdir `where` for `model`, which has forgotten `task` of the run in `source`.
 
-    The accuracies and losses of the others are those that the run measured; from where the task
-    was learned, its own are not a number. Its lines of metrics.jsonl are left out. InputError if a
-    file of the run is damaged.
+    The accuracies and losses of the other tasks are those of the run; those of `task` are NaN from
+    where it was learned, and its lines of metrics.jsonl are left out. InputError if a file of the
+    run is damaged.
     """
     total = len(model.names)
     try:
@@ -120,7 +122,7 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Forget what the flags say."""
+    """Forget the task that the flags give."""
     logging.getLogger("jax").setLevel(logging.WARNING)
     given = flags.FLAGS
     try:
@@ -130,7 +132,7 @@ def main(argv: list[str]) -> None:
         if not given.out:
             raise InputError("--out=DIR is missing: the folder for the run without the task")
         freed = released(model, task)
-        # Behind those of the run, which end with its last task.
+        # Not a key of the run's own, which are folded with 0 to the number of tasks.
         key = jax.random.fold_in(jax.random.key(model.config.seed), len(model.names) + 1 + task)
         with files.folder(Path(given.out)) as part:
             save(source, part, forget_task(model, task, key), task)

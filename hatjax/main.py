@@ -8,9 +8,9 @@
 Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks
 and the parameter counts, and trains nothing.
 
-A run that was cut off, by Ctrl-C or anything else, goes on when the same command is repeated. Exit
-status: 0 done, 75 stopped by Ctrl-C or SIGTERM (repeat the command), 2 what was given cannot be
-used, 1 anything else (the loss is no longer a number, the disk is full).
+An interrupted run resumes when the same command is repeated. Exit status: 0 done, 75 stopped by
+Ctrl-C or SIGTERM (repeat the command), 2 unusable input, 1 any other error (the loss is not finite,
+the disk is full).
 """
 
 import functools
@@ -30,25 +30,25 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for the results; default results/EXPERIMENT-APPROACH-seedN."
 )
 DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Show configuration, tasks and parameters, then stop."
+    "dry_run", False, "Show configuration, tasks and parameters, then exit."
 )
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Be one of several processes that train together, started on every host."
+    "distributed", False, "Be one of several processes, one on each host, that share a sweep."
 )
 COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first process, where --distributed does not find it out."
+    "coordinator", None, "HOST:PORT of process 0, if --distributed cannot detect it."
 )
-PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many there are.")
-PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which this is, from 0.")
+PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: the number of processes.")
+PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: its index, from 0.")
 TENSORBOARD = flags.DEFINE_bool(
-    "tensorboard", False, "Write TensorBoard's event files, too, to WORKDIR/tensorboard."
+    "tensorboard", False, "Also write TensorBoard event files, to WORKDIR/tensorboard."
 )
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew in a workdir that holds a run.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start over in a workdir that holds a run.")
 
 
 def main(argv: list[str], stopping: stop.Stopping) -> None:
-    """Run, show or refuse what the flags say."""
-    # Here, since importing JAX takes a second and --help does not.
+    """Train the runs that the flags give, or describe them."""
+    # Imported here to keep --help fast.
     import jax
 
     try:
@@ -58,7 +58,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         from hatjax.training import replicas
         from hatjax.workdir import files
 
-        # Else it tells of backends that are not there.
+        # JAX logs missing backends.
         logging.getLogger("jax").setLevel(logging.WARNING)
         config = CONFIG.value
         if "experiments" in config:
@@ -77,12 +77,12 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
                     "by --config.seeds or --config.grid"
                 )
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-            stop.take()
+            stop.install_handlers()
         if DRY_RUN.value:
             print(description.describe(config))
         elif "" in runs:
             if not OVERWRITE.value and files.finished(where, config):
-                print("finished before; --overwrite begins anew")
+                print("finished before; --overwrite starts over")
             run.run(config, where, OVERWRITE.value, TENSORBOARD.value, stopping)
         else:
             accs = run.run_sweep(

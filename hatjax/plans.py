@@ -1,4 +1,4 @@
-"""Which runs a configuration asks for: those of a study, and the seeds and settings of one run."""
+"""The runs of a configuration: those of a study, and those of a sweep over seeds and a grid."""
 
 import itertools
 import math
@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from hatjax import config as configs
 from hatjax.errors import InputError, oneline, shown, unknown
 
-# What the protocols of a study change in each experiment: the paper's nothing, the small one so
-# much that a run takes minutes on two CPU cores.
+# The fields that each scale of a study changes in its experiments. With "small", a run takes a few
+# minutes on two CPU cores.
 SCALES = {
     "paper": {},
     "small": {
@@ -43,11 +43,11 @@ def study(
 ) -> ConfigDict:
     """The configuration of a study: all approaches on all experiments with all seeds.
 
-    `experiments` gives for each name what is otherwise than usual: {"epochs": 3, "data":
-    {"examples": 4000}}. A name is that of an experiment, or EXPERIMENT-ANYTHING for a variant.
-    Besides fields it may give "approaches", which of the study's it takes, and "grid", what an
-    approach runs with besides its usual numbers: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}.
-    `scale` is one of SCALES; `same` as in config.make.
+    `experiments` maps each name to the fields that differ from the defaults: {"epochs": 3, "data":
+    {"examples": 4000}}. A name is that of an experiment, or EXPERIMENT-ANYTHING for a variant. Two
+    more keys are "approaches", to run only some of them, and "grid", to add runs of an approach
+    over a grid: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}. `scale` is one of SCALES; `same`
+    is as in config.make.
     """
     return ConfigDict(
         dict(
@@ -61,15 +61,15 @@ def study(
     )
 
 
-# What the experiments of a study cannot change, and what they can besides fields.
-OF_THE_STUDY = ("experiment", "seed", "seeds", "at_once", "approach.name")
-BESIDES = ("approaches", "grid")
+# Fields that the experiments of a study cannot set, and keys that are not fields.
+FIXED = ("experiment", "seed", "seeds", "at_once", "approach.name")
+EXTRA_KEYS = ("approaches", "grid")
 
 
 def runs(study: ConfigDict) -> dict[str, ConfigDict]:
     """The configurations of all runs of a study by name, experiment by experiment.
 
-    InputError for an unknown name or field, or a value out of its range, in any of them.
+    InputError for an unknown name or field, or a value out of range.
     """
     check(study)
     planned = {}
@@ -105,7 +105,7 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def check(study: ConfigDict) -> None:
-    """Raise InputError for the first field of a study that is missing or of another type."""
+    """Raise InputError for the first field of a study that is missing or of the wrong type."""
 
     def names(v: object) -> bool:
         return isinstance(v, tuple) and all(isinstance(name, str) for name in v)
@@ -118,7 +118,7 @@ def check(study: ConfigDict) -> None:
         )),
         "same": ("True or False", lambda v: isinstance(v, bool)),
         "scale": ("a text", lambda v: isinstance(v, str)),
-        "experiments": ("a dict of what is otherwise in each experiment", lambda v: isinstance(
+        "experiments": ("a dict of changed fields for each experiment", lambda v: isinstance(
             v, ConfigDict
         ) and all(isinstance(own, ConfigDict) for own in v.values())),
     }  # fmt: skip
@@ -139,18 +139,19 @@ def check(study: ConfigDict) -> None:
 
 
 def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> ConfigDict:
-    """The configuration of one run of a study, without a grid. Raises as `runs`."""
+    """The configuration of one run of a study, without its grid. Raises as `runs`."""
     if study.scale not in SCALES:
         raise unknown("config.scale", study.scale, SCALES)
     base = experiment.split("-")[0]
     c = configs.make(base, approach, study.same)
     c.update(SCALES[study.scale].get(base, {}))
-    own = ConfigDict({k: v for k, v in study.experiments[experiment].items() if k not in BESIDES})
+    given = study.experiments[experiment]
+    own = ConfigDict({k: v for k, v in given.items() if k not in EXTRA_KEYS})
     changes = configs.fields(own)
     configs.choose(c, changes)
     known = configs.fields(c)
     for path in changes:
-        if path in OF_THE_STUDY:
+        if path in FIXED:
             raise InputError(
                 f"config.experiments.{experiment}.{path}: a study sets it itself; see "
                 "config.seeds and config.approaches"
@@ -166,20 +167,20 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     return c
 
 
-MOST = 10000  # runs of a configuration
+MAX_RUNS = 10000  # of a configuration
 
 
 def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
     """The runs of config.seeds and config.grid by name: each seed with each setting.
 
-    Their configurations are those of runs on their own. One run alone has the name "". InputError
-    for a grid that cannot be read, or names a field that is not a number of the compiled program.
+    Each configuration is that of a single run. Without seeds and grid, the run has the name "".
+    InputError for an invalid grid, or one over a field that changes the compiled program.
     """
     configs.check(config)
     axes = {"seed": tuple(config.seed + i for i in range(config.seeds)), **grid(config)}
-    if (count := math.prod(map(len, axes.values()))) > MOST:
+    if (count := math.prod(map(len, axes.values()))) > MAX_RUNS:
         raise InputError(
-            f"config.seeds and config.grid ask for {count} runs: expected at most {MOST}"
+            f"config.seeds and config.grid ask for {count} runs: expected at most {MAX_RUNS}"
         )
     runs = {}
     for point in itertools.product(*axes.values()):
@@ -193,14 +194,14 @@ def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
         if name in runs:
             raise InputError(
                 f"config.grid = {config.grid!r}: two of its settings look alike, {name}: numbers "
-                "that differ within six digits have workdirs of their own"
+                "must differ in their first six digits"
             )
         runs[name if config.seeds > 1 or config.grid else ""] = c
     return runs
 
 
 def grid(config: ConfigDict) -> dict[str, tuple[float, ...]]:
-    """The fields of config.grid and their values; InputError if it cannot be read."""
+    """The fields of config.grid and their values; InputError if it is invalid."""
     may, axes = configs.traced(config), {}
     for part in config.grid.split():
         path, _, values = part.partition("=")

@@ -3,9 +3,9 @@
     python -m hatjax.study configs/study_mnist.py
     python -m hatjax.study configs/study_paper.py --config.scale=small --config.seeds="(0,)"
 
-Every run has a workdir of its own in the study's, as `python -m hatjax.main` makes it. What is
-finished is not run again, a run that fails does not stop the others, and the tables come at the
-end, also as DIR/study.md, with the whole report (hatjax.report) in DIR/report.
+Each run has its own workdir in that of the study, like those of `python -m hatjax.main`. Finished
+runs are skipped, and a failed run does not stop the others. At the end the tables are printed and
+written to DIR/study.md, and a report (hatjax.report) to DIR/report.
 """
 
 import functools
@@ -25,7 +25,7 @@ from hatjax.experiment import stop
 DEFAULT = "study_mnist.py"
 CONFIG = cli.define_config(DEFAULT)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; default results/NAME.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and how they stand, then stop.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and their state, then exit.")
 
 
 class Run(NamedTuple):
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
 
 def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
-    """Run what is not finished; why which runs failed, by name. Raises Interrupted."""
+    """Train the unfinished runs; returns name -> error of failed ones. Raises Interrupted."""
     import jax
 
     from hatjax.experiment import run, sweep
@@ -60,19 +60,19 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
             raise
         except (InputError, Diverged, Unwritable) as error:
             failed[each.name] = str(error)
-        except Exception as error:  # whatever it is, the other runs go on
+        except Exception as error:  # the other runs go on after any error
             logging.exception(each.name)
             failed[each.name] = f"{type(error).__name__}: {error}"
         if each.name in failed:
             print(f"failed: {failed[each.name]}")
-        jax.clear_caches()  # of the programs of this run
+        jax.clear_caches()  # frees the programs of this run
     return failed
 
 
 def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
-    """What the report takes of the runs, and a line for each file of them that is damaged.
+    """The runs as the report needs them, and a note for each damaged file.
 
-    A workdir that does not hold this very run counts as one that is not begun.
+    A workdir that holds another run counts as not started.
     """
     from hatjax.report import read
     from hatjax.workdir import files
@@ -94,7 +94,7 @@ def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
 
 
 def main(argv: list[str], stopping: stop.Stopping) -> None:
-    """Plan, run and compare what the flags say."""
+    """Train the runs of the study that the flags give, and write its report."""
     for chatty in ("jax", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     from hatjax.report import write
@@ -130,7 +130,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
     files.write_text(where / "study.md", text)
     print(f"\n{text}\ntables in {where / 'study.md'}, report in {where / 'report' / 'index.html'}")
     if lacks:
-        print(f"{len(lacks)} things are missing in the report; it names what makes them")
+        print(f"{len(lacks)} things are missing in the report, which lists the commands for them")
     if failed:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
         print(f"{len(failed)} of {len(runs)} runs failed:{reasons}")
@@ -138,7 +138,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """The flags, the configuration file being a positional argument, too."""
+    """Parse the flags; the configuration file may also be the first argument."""
     if len(argv) > 1 and not argv[1].startswith("-"):
         argv = [argv[0], f"--config={argv[1]}", *argv[2:]]
     return cli.parse(argv, CONFIG, DEFAULT)

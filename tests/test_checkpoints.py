@@ -316,7 +316,7 @@ def test_told_to_stop_in_the_last_epoch_of_a_run(tmp_path):
 
     def asked(*args):
         save(*args)
-        assert stopping.hear()[0].startswith("stopping after this epoch")
+        assert stopping.on_signal()[0].startswith("stopping after this epoch")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "save", asked)

@@ -131,7 +131,7 @@ def test_figures(report):
 
 def test_axes_have_titles_and_something_on_them(runs):
     found, _ = groups.groups(read.read_all([runs / "hat", runs / "random", runs / "joint"])[0])
-    every = list(gallery.every(found, numbers.all_values(found["digits"]), []))
+    every = list(gallery.all_figures(found, numbers.all_values(found["digits"]), []))
     assert {"fig3", "fig5", "fig6", "matrix", "accuracy"} <= {picture.kind for picture, _ in every}
     for picture, figure in every:
         ax = figure.axes[0]
@@ -352,7 +352,7 @@ def test_fields_have_different_names():
         for experiment in config.EXPERIMENTS
         for network in (None, *config.NETWORKS)
         for path in config.fields(config.make(experiment, "sgd", network=network))
-        if path not in settings.ASIDE
+        if path not in settings.NOT_COMPARED
     }
     assert len({names.short(path) for path in paths}) == len(paths) > 20
     values = [1.0, 1.0000001, 0.1234567, (12, 12), (1, 212), ("a", "b"), "x"]

@@ -1,4 +1,4 @@
-"""What HAT's gates say of a trained model: the units of each task, the weights that tasks share."""
+"""The gates of a trained HAT model: the units that each task uses, the weights that tasks share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,15 +11,15 @@ from hatjax.errors import InputError
 from hatjax.training import train
 from hatjax.types import Array, Tree
 
-# A gate up to this is closed: even thousands of such units together change an output by less than
-# float32 rounds it. Most closed gates are exactly 0; these belong to embeddings of nearly 0.
+# Gates up to this value count as closed: even thousands of such units change an output by less than
+# float32 rounding. Most closed gates are exactly 0; small ones come from embeddings close to 0.
 DEAD = 1e-12
 
 
 def masks(model: Model, task: int) -> dict[str, Array]:
-    """The gates a^t of `task` (from 0, as learned) at s_max, {layer: "units"} in 0..1.
+    """The gates a^t of `task` (from 0, in learning order) at s_max, {layer: "units"} in 0..1.
 
-    Raises InputError for a task that the model does not have, or a model without gates.
+    Raises InputError for an unknown task, or a model without gates.
     """
     if not model.network.units:
         raise InputError(
@@ -35,7 +35,7 @@ def masks(model: Model, task: int) -> dict[str, Array]:
 def live(model: Model, task: int) -> dict[str, Array]:
     """Which units `task` (from 0) uses, {layer: bool "units"}: those with a gate above DEAD.
 
-    Raises InputError as `masks`, and for a task that is not learned.
+    Raises InputError as `masks`, and for a task that the model has not learned.
     """
     gates = masks(model, task)
     if not model.learned[task]:
@@ -49,11 +49,11 @@ def live(model: Model, task: int) -> dict[str, Array]:
 def overlap(
     of: Model | Sequence[Mapping[str, Array]], axes: Tree = None, net: Tree = None
 ) -> np.ndarray:
-    """The share of task i's weights that task j uses too, [i, j] in "T T" (the paper's Fig. 6).
+    """The share of task i's weights that task j also uses, [i, j] in "T T" (the paper's Fig. 6).
 
-    overlap(model) of a trained model, or overlap(a, axes, net) of the gates `a` of each task,
-    {gate: "units"}, on any network. A task uses a weight as far as it uses the units on all its
-    axes, min(a_i, a_j). A task that uses nothing shares nothing. Raises as `masks`.
+    Call overlap(model) for a trained model, or overlap(a, axes, net) for any network with the gates
+    `a` of each task, {gate: "units"}. A task uses a weight to the degree min(a_i, a_j) that it uses
+    the units on its axes. A task that uses no weights has 0 overlap. Raises as `masks`.
     """
     if not isinstance(of, Model):
         return np.asarray(protection.overlap(of, axes, net))

@@ -1,7 +1,7 @@
-"""What the accuracy matrix and the gates say.
+"""Metrics of continual learning from accuracy matrices, and the capacity used from the gates.
 
-acc is "T T": acc[t, u] is the accuracy on task u after task t, not a number if u was forgotten on
-purpose (hatjax.forget); means are over the other tasks.
+acc is "T T": acc[t, u] is the accuracy on task u after task t, NaN if u was forgotten on purpose
+(hatjax.forget); means leave out NaN.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def backward_transfer(acc: np.ndarray) -> float:
 
 
 def forgetting(acc: np.ndarray) -> float:
-    """Mean fall from the best accuracy before the last task.
+    """Mean drop from the best accuracy before the last task.
 
     mean_{u<T-1} max_{u<=t<T-1} acc[t, u] - acc[T-1, u]; 0 for one task. Chaudhry et al.,
     "Riemannian walk for incremental learning", ECCV 2018.
@@ -40,23 +40,23 @@ def forgetting(acc: np.ndarray) -> float:
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of those that are numbers; 0 if none is."""
+    """The mean of the values that are not NaN; 0 if all are."""
     known = values[~np.isnan(values)]
     return float(np.mean(known)) if len(known) else 0.0
 
 
 def forward_transfer(acc: np.ndarray, single: np.ndarray) -> float:
-    """Mean gain from the tasks before, mean_{u>0} acc[u, u] - single[u, u]; 0 for one task.
+    """Mean gain from earlier tasks, mean_{u>0} acc[u, u] - single[u, u]; 0 for one task.
 
     `single` "T T" is of the same tasks in the same order, each learned alone from fresh parameters
     (the approach sgd_restart). Lopez-Paz and Ranzato compare with untrained parameters instead,
-    which say nothing where every task has a head of its own.
+    which is uninformative when every task has its own head.
     """
     return mean((np.diag(acc) - np.diag(single))[1:])
 
 
 def intransigence(acc: np.ndarray, joint: np.ndarray) -> float:
-    """Mean loss in learning a task, mean_u joint[u, u] - acc[u, u]: what was not let in.
+    """Mean shortfall against joint training on a new task, mean_u joint[u, u] - acc[u, u].
 
     `joint` "T T" is of the same tasks in the same order, joint[t, u] after training on tasks 0..t
     together. Chaudhry et al., "Riemannian walk for incremental learning", ECCV 2018.
@@ -65,7 +65,7 @@ def intransigence(acc: np.ndarray, joint: np.ndarray) -> float:
 
 
 def after_every_task(metric: Callable[..., float], *accs: np.ndarray) -> np.ndarray:
-    """A metric of matrices "T T" as it stands after each task, "T": that of the tasks so far."""
+    """A metric of matrices "T T" after each task, "T": entry t is that of tasks 0..t alone."""
     return np.array([metric(*(a[:t, :t] for a in accs)) for t in range(1, len(accs[0]) + 1)])
 
 
@@ -74,7 +74,7 @@ def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> 
 
     rho^{u<=t} = (A^{u<=t} - A_R^u) / (A_J^{u<=t} - A_R^u) - 1 and its mean over u <= t (eq. 6).
     The three matrices "T T" are of the same tasks in the same order: acc[t, u] is A^{u<=t},
-    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Not finite where joint training only guesses.
+    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Not finite where joint training is at chance.
     """
     guess = np.diag(random)[None]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -83,7 +83,7 @@ def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> 
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of a sample, n - 1) of what several seeds gave."""
+    """Mean and sample standard deviation (n - 1) over seeds; the latter is 0 for one seed."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
@@ -97,13 +97,13 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return mean - reach, mean + reach
 
 
-SCARCE = 0.05  # a task that finds a smaller share of a layer's units free can hardly learn
+SCARCE = 0.05  # with a smaller share of free units in a layer, a task can hardly learn
 
 
 def scarce(past: dict[str, np.ndarray], replica: int) -> dict[str, float]:
-    """The layers with hardly a free unit left, and the share that is: mean of 1 - a^{<=t}.
+    """The nearly full layers of a replica, with their share of free units, mean(1 - a^{<=t}).
 
-    `past` is the cumulative gates of replicas, {gate: "R units"}, empty without gates.
+    `past` holds the cumulative gates, {gate: "R units"}; {} for an approach without gates.
     """
     left = {layer: float(1 - np.mean(a[replica])) for layer, a in past.items()}
     return {layer: share for layer, share in left.items() if share < SCARCE}
@@ -112,13 +112,13 @@ def scarce(past: dict[str, np.ndarray], replica: int) -> dict[str, float]:
 def capacity(
     approach: Approach, network: Network, params: Tree, memory: Tree
 ) -> dict[str, dict[str, float]]:
-    """The share of units and weights that the tasks so far use, by gate and over "all".
+    """The share of units and weights that the tasks so far use, for each gate and for "all".
 
-    protection.used of the cumulative gates, as numbers of Python; empty without gates.
+    protection.used of the cumulative gates, as floats; {} for an approach without gates.
     """
     past = approach.past(memory)
     if not past:
         return {}
     used = protection.used(past, network.axes["trunk"], params["trunk"])
-    order = [*network.units, "all"]  # trees of JAX are sorted by name
+    order = [*network.units, "all"]  # layers in order; JAX sorts dicts by key
     return {gate: {k: float(v) for k, v in used[gate].items()} for gate in order}

@@ -1,4 +1,4 @@
-"""The trained model of a run, read back from its workdir."""
+"""The trained model of a run: load it from a workdir, predict and evaluate."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from hatjax.workdir import files, results, trees
 
 
 class Model(NamedTuple):
-    """A trained network with what it takes to use it."""
+    """A trained network and everything needed to use it."""
 
     config: ConfigDict
-    names: tuple[str, ...]  # of the tasks, in the order in which they were learned
-    rows: tuple[int, ...]  # theirs in the per-task arrays
+    names: tuple[str, ...]  # of the tasks, in learning order
+    rows: tuple[int, ...]  # the tasks' rows in the per-task arrays
     network: Network
     approach: Approach
     params: Tree
@@ -30,17 +30,17 @@ class Model(NamedTuple):
     std: np.ndarray  # "T c"
     pixels: np.ndarray | None  # "T hwc"
     image: tuple[int, ...]  # h, w, c
-    learned: tuple[bool, ...]  # False: not yet, or forgotten on purpose
+    learned: tuple[bool, ...]  # False: not learned yet, or forgotten on purpose
 
 
 def load(where: str | Path) -> Model:
-    """The trained model of the run in a workdir.
+    """Load the trained model of the run in a workdir.
 
     Raises InputError if there is no run, no finished task yet, or a damaged file.
     """
     where = Path(where)
     config = files.read_config(where)
-    # The second is the model for the moment in which a newer one takes its place.
+    # results.save moves the old model to .model.old for a moment, while it replaces it.
     folder = next((p for p in (where / "model", where / ".model.old") if p.exists()), None)
     if not folder:
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
@@ -55,7 +55,7 @@ def load(where: str | Path) -> Model:
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         state = dict(zip(("params", "memory"), shapes, strict=True))
         saved = read(folder, state)
-    except Exception as error:  # orbax and numpy raise many kinds for a damaged file
+    except Exception as error:  # Orbax and NumPy raise many types for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
         ) from error
@@ -75,11 +75,11 @@ def load(where: str | Path) -> Model:
     )
 
 
-NEW = ("norms", "stats")  # parts of the parameters that models of the first edition lack
+LATER_PARTS = ("norms", "stats")  # parameters that the first saved models lack
 
 
 def read(folder: Path, shapes: Tree) -> Tree:
-    """What trees.load gives, also of a model that was saved before there were the parts NEW."""
+    """trees.load, also for a model that was saved before LATER_PARTS existed."""
     about = folder / "_METADATA"
     if not about.is_file() or '"norms"' in about.read_text(errors="replace"):
         return trees.load(folder, shapes)
@@ -87,7 +87,7 @@ def read(folder: Path, shapes: Tree) -> Tree:
     def old(tree: Tree) -> Tree:
         if not isinstance(tree, dict):
             return tree
-        return {k: old(v) for k, v in tree.items() if k not in NEW or v}
+        return {k: old(v) for k, v in tree.items() if k not in LATER_PARTS or v}
 
     def new(found: Tree, tree: Tree) -> Tree:
         if not isinstance(tree, dict):
@@ -100,11 +100,9 @@ def read(folder: Path, shapes: Tree) -> Tree:
 def predict(model: Model, x: np.ndarray, task: int) -> Array:
     """Logits "n classes" of `task` (counted from 0) for raw images "n h w c".
 
-    Grey ones may be "n h w"; feature vectors, if it was trained on them, are "n d".
-
-    The images are as in the data set (uint8, 0..255); normalisation and pixel order are applied
-    here. Raises InputError for a task, image shape or dtype that the model does not have, and for
-    numbers that are not finite.
+    Grey images may be "n h w"; feature vectors are "n d". Pass images as they are in the data set
+    (uint8, 0..255): normalisation and pixel order are applied here. Raises InputError for an
+    unknown task, a wrong image shape or dtype, and numbers that are not finite.
     """
     row, hyper = model.rows[_place(model, task)], train.hyperparameters(model.config)
     pixels = None if model.pixels is None else model.pixels[task]
@@ -114,10 +112,10 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
 
 
 def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
-    """The accuracy 0..1 of `task` (counted from 0) on raw images as for `predict`, labels "n".
+    """The accuracy 0..1 on `task` (counted from 0); images as for `predict`, labels "n".
 
-    Raises as `predict`, and InputError for numbers of images and labels that differ, or are 0, and
-    for labels that are not the task's.
+    Raises as `predict`, and InputError if there are no images, not one label for each, or labels
+    that the task does not have.
     """
     x, y = numbers(x, "the images"), numbers(y, "the labels")
     if not x.ndim or not len(x) or y.shape != x.shape[:1]:
@@ -137,7 +135,7 @@ def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
 
 
 def _place(model: Model, task: int) -> int:
-    """The task's place in the sequence; InputError if the model does not have it."""
+    """`task` as an int; InputError if the model has no such task."""
     if not isinstance(task, (int, np.integer)) or not 0 <= task < len(model.names):
         raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
     return int(task)
@@ -152,8 +150,8 @@ def normalised(
 ) -> np.ndarray:
     """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order.
 
-    Images of one channel may be "n h w", and those of one pixel "n c": feature vectors. Raises
-    InputError for other shapes than `image` "h w c", and as data.raw.numbers.
+    Grey images may be "n h w", and feature vectors (1x1 images) "n c". Raises InputError for other
+    shapes than `image` (h, w, c), and as data.raw.numbers.
     """
     x = numbers(x, "the images")
     h, w, c = image

@@ -1,4 +1,4 @@
-"""What the small network of a task saves: parameters, multiply-adds, time."""
+"""The small network of a task against the full one: parameters, multiply-adds, time."""
 
 import time
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from hatjax.training import train
 from hatjax.training.products import multiply_adds, products
 from hatjax.types import Array, Tree
 
-# Outputs of the small network that differ by more than this share of the largest are wrong.
+# The largest difference allowed between the two networks' logits, relative to the largest logit.
 ROUNDING = 1e-4
 
 
 def compare(model: Model, task: int, small: Small, batch: int) -> dict:
-    """The small network of `task` (from 0) beside the full one, in numbers.
+    """Compare the small network of `task` (counted from 0) with the full one.
 
-    "full" counts what the full network needs for this task: trunk, the task's gates, its head.
-    "difference" is the largest of the logits on the task's test images, or on random ones where
-    the data are not at hand; "largest" is the largest logit. Times are medians for `batch` images.
-    Raises InputError if the networks do not agree.
+    "full" counts what the full network needs for this task: the trunk, the task's gates, its head.
+    "difference" is the largest difference between their logits on the task's test images, or on
+    random images if the data are not available; "largest" is the largest logit. Times are medians
+    for `batch` images. Raises InputError if the logits do not agree.
     """
     row, hyper = model.rows[task], train.hyperparameters(model.config)
     classes = model.network.classes[row]
@@ -81,16 +81,16 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
 
 
 def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
-    """Raw test images "n h w c" of the task, else random ones, and which of them, in words.
+    """Raw test images "n h w c" of the task, and a description of them.
 
-    InputError if those in the data root are others.
+    Random images if the data are not available. InputError if the data root holds other tasks.
     """
     if model.config.tasks.kind == tasks.GIVEN:
         noise = np.random.default_rng(0).normal(size=(256, *model.image))
         x = model.mean[task] + model.std[task] * noise
         return x, f"{len(x)} random examples (arrays given in Python are not kept)"
     where = data.root(model.config.data.root)
-    absent = [n for n in model.config.data.sets if not data.at_hand(n, where)]
+    absent = [n for n in model.config.data.sets if not data.available(n, where)]
     if absent:
         x = np.random.default_rng(0).integers(0, 256, (256, *model.image), np.uint8)
         return x, f"{len(x)} random images ({absent[0]!r} is not in the data root {where})"
@@ -105,7 +105,7 @@ def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
 
 
 def table(report: dict) -> str:
-    """What `compare` says, for people."""
+    """The result of `compare` as text."""
     full, small = report["full"], report["small"]
     pairs = full["units"].items()
     rows = [(f"units {layer}", n, small["units"][layer], ",d") for layer, n in pairs]
@@ -130,9 +130,9 @@ def table(report: dict) -> str:
 
 
 def milliseconds(calls: dict[str, Callable[[], object]], seconds: float = 1) -> dict[str, float]:
-    """The median time of each call, of at least 10 rounds and so many seconds, all warmed up.
+    """The median time of each call over at least 10 rounds and `seconds` in total, after warm-up.
 
-    They take turns, so that what disturbs the machine disturbs them alike.
+    The calls take turns, so that other load on the machine affects all alike.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():

@@ -1,7 +1,7 @@
 """Cut the network that one task uses out of a trained HAT network.
 
-HAT's gates switch whole units off, so a task needs a narrower network, without gates and with its
-own head alone.
+HAT's gates switch whole units off, so one task needs only a narrower network, without gates and
+with a single head.
 """
 
 from typing import NamedTuple
@@ -21,13 +21,13 @@ from hatjax.types import Network, Tree
 
 
 class Small(NamedTuple):
-    """The network of one task, without gates and without the units that the task does not use."""
+    """The network of one task: no gates, and only the units that the task uses."""
 
     config: ConfigDict
     task: str  # its name
     network: Network
     params: Tree
-    units: dict[str, np.ndarray]  # layer -> the places of its units in the full network
+    units: dict[str, np.ndarray]  # layer -> indices of its units in the full network
     image: tuple[int, ...]  # h, w, c
     mean: np.ndarray  # "c"
     std: np.ndarray  # "c"
@@ -37,16 +37,16 @@ class Small(NamedTuple):
 def cut(model: Model, task: int) -> Small:
     """The small network of `task` (counted from 0, as in models.predict), with the same outputs.
 
-    A unit goes if its gate at s_max is closed (masks.DEAD), or nothing that stays reads it; a layer
-    keeps at least one. The gates of the others are multiplied into the weights that read the units,
-    which is exact for any activation. Outputs differ by rounding alone. Raises InputError for a
-    task that the model does not have or has not learned, and a model or network that cannot be cut.
+    A unit is removed if its gate at s_max is closed (masks.DEAD) or no remaining unit reads it; a
+    layer keeps at least one. The other gates are multiplied into the weights that read the units,
+    which is exact for any activation, so outputs differ by rounding only. Raises InputError for an
+    unknown or unlearned task, and a model that cannot be cut.
     """
     found, alive = masks.masks(model, task), masks.live(model, task)
     name = model.config.network.name
     if model.params["norms"] or model.params["stats"]:
         raise InputError(f"network {name!r} cannot be cut: it has norms, which see all units")
-    layers = list(model.network.units)  # in order: trees of JAX are sorted by name
+    layers = list(model.network.units)  # in order; JAX sorts dicts by key
     gates = {layer: np.array(found[layer]) for layer in layers}
     alive = {layer: np.array(alive[layer]) for layer in layers}
     row = model.rows[task]
@@ -57,7 +57,7 @@ def cut(model: Model, task: int) -> Small:
         "head": {"kernel": head["kernel"][..., :classes], "bias": head["bias"][..., :classes]},
     }
     params = jax.tree.map(np.asarray, params)
-    # The last axis of a parameter is that of its own units, those before it are what it reads. The
+    # The last axis of a parameter indexes its own units, the axes before it the units it reads. The
     # head reads the last gated layer.
     heads = {"kernel": (None, layers[-1], None), "bias": (None, None)}
     axes = {"trunk": model.network.axes["trunk"], "head": heads}
@@ -92,10 +92,9 @@ def cut(model: Model, task: int) -> Small:
 def kept(
     gates: dict[str, np.ndarray], alive: dict[str, np.ndarray], params: Tree, axes: Tree
 ) -> dict[str, np.ndarray]:
-    """The places of the units that stay, {layer: "kept"}: those `alive` that some unit reads.
+    """The indices of the units to keep, {layer: "kept"}: `alive` ones that a remaining unit reads.
 
-    Layers and their units are in order, first to last. One that keeps none keeps the unit with the
-    largest gate.
+    Layers are ordered from first to last. A layer without any keeps the unit with the largest gate.
     """
     alive = dict(alive)
     pairs = [
@@ -109,7 +108,7 @@ def kept(
     ]
 
     def read(layer: str) -> np.ndarray:
-        """Which units of the layer some weight of a unit that stays reads, bool "units"."""
+        """Which units of the layer a remaining unit reads with a nonzero weight, bool "units"."""
         found = np.zeros(len(gates[layer]), bool)
         for p, names in pairs:
             weights = p[..., alive[names[-1]]] if names[-1] else p
@@ -119,7 +118,7 @@ def kept(
                     found |= np.any(weights != 0, rest).reshape(-1, len(found)).any(0)
         return found
 
-    for layer in reversed(gates):  # from the head down
+    for layer in reversed(gates):  # from the last layer to the first
         alive[layer] = alive[layer] & read(layer)
     return {
         layer: np.flatnonzero(a) if a.any() else np.array([np.argmax(gates[layer])])

@@ -1,4 +1,4 @@
-"""How long a training step takes, what of that is HAT's, and how far it is from the limit.
+"""The time of a training step, the overhead of HAT, and the distance to the hardware limit.
 
-`python -m hatjax.benchmark --help` tells what can be measured.
+`python -m hatjax.benchmark --help` lists the measurements.
 """

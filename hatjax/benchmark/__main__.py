@@ -5,17 +5,17 @@
 
 --measure takes any of
     step      milliseconds, examples a second, compile time and memory of HAT and SGD
-    parts     what a step saves when gates, sparsity, mask, compensation or clamp are left out
-    limit     the step against its matrix products alone and the bytes that it must move
-    tasks     how the step grows with the tasks that the network has rows for: 1, 10, 100
-    replicas  ... with the replicas in one program: 1, 2, 5, 10
-    widths    ... with the widths: a half, 1, 2
-    epoch     a whole epoch with its evaluations, beside the peer's as the published code has it
-    end       EWC's Fisher information, in epochs
-    start     seconds from starting the digits run to its first epoch: nothing compiled, and again
+    parts     time saved by leaving out gates, sparsity, mask, compensation or clamp
+    limit     the step against a lower bound: its matrix products alone and its memory traffic
+    tasks     time of a step with rows for 1, 10 and 100 tasks
+    replicas  time of a step with 1, 2, 5 and 10 replicas in one program
+    widths    time of a step with half, all and twice the units
+    epoch     a whole epoch with its evaluations, and the peer's as in the published code
+    end       EWC's Fisher information, relative to an epoch
+    start     seconds until the first epoch of the digits run, without and with compilation cache
 
-Ratios are medians over rounds in which everything runs in turn. --peer=torch times the same steps
-in eager PyTorch. Tables are Markdown; --json=FILE keeps the numbers.
+Everything is timed in turn for several rounds; ratios are medians over rounds. --peer=torch times
+the same steps in eager PyTorch. Tables are Markdown; --json=FILE saves the numbers.
 """
 
 import json
@@ -29,18 +29,18 @@ from hatjax.errors import InputError, unknown
 
 NETWORK = flags.DEFINE_enum("network", "mlp", ["mlp", "alexnet"], "Kind of network.")
 WIDTHS = flags.DEFINE_list("widths", [], "Units of the layers; default: those of the paper.")
-BATCH = flags.DEFINE_integer("batch", 64, "Examples a step.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 200, "Steps timed at once, at most.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 7, "Interleaved timings.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 64, "Examples in a batch.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 200, "Steps in one timing, at most.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds of timings.", lower_bound=1)
 TASKS = flags.DEFINE_integer("tasks", 10, "Tasks that the network has rows for.", lower_bound=1)
 REPLICAS = flags.DEFINE_integer("replicas", 1, "Replicas in one program.", lower_bound=1)
 MEASURE = flags.DEFINE_list("measure", ["step", "parts", "limit"], "What to measure; see above.")
-PEER = flags.DEFINE_enum("peer", None, ["torch"], "Time the same steps in this, too.")
-JSON = flags.DEFINE_string("json", None, "Keep the numbers in this file.")
+PEER = flags.DEFINE_enum("peer", None, ["torch"], "Also time the same steps in this library.")
+JSON = flags.DEFINE_string("json", None, "Save the numbers to this file.")
 
 
 def table(title: str, measured: dict) -> str:
-    """What a measure found, in Markdown."""
+    """The result of a measurement in Markdown."""
     rows = measured["rows"]
     columns = list(dict.fromkeys(k for row in rows.values() for k in row))
     lines = [[title, *columns], ["---"] * (len(columns) + 1)]
@@ -54,13 +54,13 @@ def table(title: str, measured: dict) -> str:
 
 
 def main(_: list[str]) -> None:
-    """Measure what the flags say, print the tables, keep the numbers."""
-    import jax  # here, since it takes a second and --help does not
+    """Take the measurements of the flags, print the tables, save the numbers."""
+    import jax  # imported here to keep --help fast
 
     from hatjax.benchmark import measures, steps
     from hatjax.workdir import files
 
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of backends that are not there
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it logs missing backends
     try:
         case = steps.Case(
             NETWORK.value,
@@ -98,7 +98,7 @@ def positive(word: str) -> int:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's flag parsing, with every error as one line."""
+    """Parse the flags with absl; every error is one line."""
     rest = cli.parse_flags(argv)
     if len(rest) > 1:
         cli.fail(f"unknown argument {rest[1]!r}: flags are given as --name=value; see --help")

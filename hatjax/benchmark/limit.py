@@ -1,4 +1,4 @@
-"""What the machine allows: the matrix products of a step alone, and the bytes that it must move."""
+"""A lower bound on the time of a step: its matrix products alone, and its memory traffic."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from hatjax.training import train
 from hatjax.training.products import shape
 from hatjax.types import Array, Data, Step, Tree
 
-PASSES = 4  # of an update over the weights: read w, read g for its norm, read g, write w
-UPDATE_BYTES = 12  # that time_update moves for a number
-LOOPS = 20  # of the timed kernels in one call, so that calling does not count
+PASSES = 4  # over the weights in an update: read w, read g for its norm, read g, write w
+UPDATE_BYTES = 12  # that time_update moves for each number
+LOOPS = 20  # of a timed kernel in one call, to hide the overhead of the call
 
 
 def one_step(case: Case, built: Built) -> tuple[Callable, tuple]:
-    """A training step and its arguments, without their values."""
+    """A training step, and its arguments as shapes."""
     c, approach = built.config, built.approach
 
     def step(own: Tree, memory: Tree, optimizer: Tree, data: Data, i: Array, step: Step):
@@ -45,19 +45,19 @@ def one_step(case: Case, built: Built) -> tuple[Callable, tuple]:
 
 
 def cost(case: Case, built: Built) -> dict[str, float]:
-    """What the compiler counts in a compiled step: its "flops" and "bytes accessed"."""
+    """The compiler's counts for a step: "flops" and "bytes accessed"."""
     step, args = one_step(case, built)
     counted: Any = jax.jit(step).lower(*args).compile().cost_analysis()
     return {k: counted[k] for k in ("flops", "bytes accessed")}
 
 
 def parameters(built: Built) -> int:
-    """How many numbers a step updates."""
+    """The number of parameters that a step updates."""
     return sum(networks.count(built.network).values())
 
 
 def time_products(eqns: list[JaxprEqn]) -> float:
-    """Seconds that these products take alone, one after the other, on random numbers."""
+    """Seconds for the products `eqns` alone, one after the other, on random numbers."""
     rng = np.random.default_rng(0)
     operands = [
         tuple(jnp.asarray(rng.standard_normal(shape(v)), jnp.float32) for v in eqn.invars)
@@ -65,7 +65,7 @@ def time_products(eqns: list[JaxprEqn]) -> float:
     ]
 
     def body(_, carry):
-        operands, _ = lax.optimization_barrier(carry)  # else they would be computed once
+        operands, _ = lax.optimization_barrier(carry)  # keeps them in the loop
         results = [
             eqn.primitive.bind(a, b, **eqn.params)
             for eqn, (a, b) in zip(eqns, operands, strict=True)
@@ -78,7 +78,7 @@ def time_products(eqns: list[JaxprEqn]) -> float:
 
 
 def time_update(size: int) -> float:
-    """Seconds of w - lr g on so many float32: two are read and one is written."""
+    """Seconds for w - lr g on `size` float32 numbers: two reads and one write for each."""
     w = jax.random.normal(jax.random.key(0), (size,))
 
     def body(_, carry):
@@ -90,7 +90,7 @@ def time_update(size: int) -> float:
 
 
 def best(run: Callable) -> float:
-    """The shortest of a few timings in seconds: a limit is what the machine can do undisturbed."""
+    """The shortest of a few timings in seconds: the bound is for an undisturbed machine."""
     jax.block_until_ready(run())
     times = []
     for _ in range(7):

@@ -1,7 +1,7 @@
-"""What the benchmark measures: each a function that gives rows of numbers, and ratios.
+"""The measurements of the benchmark: each function returns rows of numbers, and ratios.
 
-What is compared runs in turn, round after round, and ratios are medians over the rounds: on a noisy
-machine the ratio within a round is what can be trusted.
+All candidates run in turn, round after round, and ratios are medians over rounds: on a noisy
+machine only the ratio within a round is reliable.
 """
 
 import os
@@ -19,31 +19,32 @@ from hatjax.benchmark.steps import Case
 from hatjax.errors import InputError
 from hatjax.training import products
 
-Runs = dict[str, Callable[[int], None]]  # what is timed, given how many steps
-Times = dict[str, np.ndarray]  # seconds a step, "rounds"
-SECONDS = 0.25  # that a timing should take
+Runs = dict[str, Callable[[int], None]]  # name -> function that runs a number of steps
+Times = dict[str, np.ndarray]  # name -> seconds a step, "rounds"
+SECONDS = 0.25  # a timing should take
 
 
 class How(NamedTuple):
-    """How things are timed."""
+    """How to time."""
 
-    most: int  # steps at once, at most; those of an epoch
+    max_steps: int  # in one timing; in an epoch
     rounds: int
-    peer: str | None  # "torch", to be timed as well
+    peer: str | None  # "torch": also time PyTorch
 
 
-def interleave(runs: Runs, most: int, rounds: int) -> Times:
-    """Times all in turn, with as many steps at once as take a while, `most` at most.
+def interleave(runs: Runs, max_steps: int, rounds: int) -> Times:
+    """Time all `runs` in turn, for `rounds` rounds.
 
-    Each runs untimed before it is timed: PyTorch leaves threads behind that spin for a while.
+    A timing has as many steps as take SECONDS, but at most `max_steps`. An untimed call comes
+    before each, since the threads of PyTorch keep spinning for a while and disturb the next run.
     """
     counts: dict[str, int] = {}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for name, run in runs.items():
-        run(1)  # what is compiled or allocated at the first call
+        run(1)  # compiles and allocates
         began = time.perf_counter()
         run(1)
-        counts[name] = int(np.clip(SECONDS / (time.perf_counter() - began), 1, most))
+        counts[name] = int(np.clip(SECONDS / (time.perf_counter() - began), 1, max_steps))
     for _ in range(rounds):
         for name, run in runs.items():
             run(counts[name])
@@ -54,27 +55,27 @@ def interleave(runs: Runs, most: int, rounds: int) -> Times:
 
 
 def once(run: Callable[[], None]) -> Callable[[int], None]:
-    """A run that is no number of steps, as `interleave` takes it."""
+    """`run` as a function of a number of steps, which it ignores, for `interleave`."""
     return lambda _: run()
 
 
 def ratio(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """a over b within a round: the median over the rounds, and the range."""
+    """a / b within each round: its median and range over the rounds."""
     r = a / b
     return {"ratio": float(np.median(r)), "least": float(r.min()), "most": float(r.max())}
 
 
 def step(case: Case, how: How) -> dict:
-    """HAT and SGD, and the peer's."""
-    ours = {name: steps.prepare(case, name, how.most) for name in ("hat", "sgd")}
+    """A step of HAT and of SGD, and the peer's."""
+    ours = {name: steps.prepare(case, name, how.max_steps) for name in ("hat", "sgd")}
     runs = {name: training.steps for name, training in ours.items()}
     if how.peer:
         from hatjax.benchmark import peer  # which imports torch
 
         runs |= {
-            f"torch {name}": peer.prepare(case, name == "hat", how.most).steps for name in ours
+            f"torch {name}": peer.prepare(case, name == "hat", how.max_steps).steps for name in ours
         }
-    times = interleave(runs, how.most, how.rounds)
+    times = interleave(runs, how.max_steps, how.rounds)
     rows = {}
     for name, t in times.items():
         ms, count = 1e3 * float(np.median(t)), case.batch * case.replicas
@@ -90,11 +91,11 @@ def step(case: Case, how: How) -> dict:
 
 
 def parts(case: Case, how: How) -> dict:
-    """What leaving a part of HAT out saves, in SGD's steps."""
+    """The time saved by leaving out each part of HAT, in percent of a step of SGD."""
     names = ["hat", "sgd", *(steps.LEFT_OUT + part for part in steps.PARTS)]
     times = interleave(
-        {name: steps.prepare(case, name, how.most).steps for name in names},
-        how.most,
+        {name: steps.prepare(case, name, how.max_steps).steps for name in names},
+        how.max_steps,
         how.rounds,
     )
     saved = {
@@ -110,13 +111,14 @@ def parts(case: Case, how: How) -> dict:
 
 
 def bound(case: Case, how: How) -> dict:
-    """The step of HAT against what this machine can do."""
+    """A step of HAT against the lower bound of this machine."""
     built = {name: steps.build(case, name) for name in ("hat", "sgd")}
     function, args = limit.one_step(case, built["hat"])
     eqns = products.products(function, *args)
     size = limit.parameters(built["hat"])
-    training = steps.prepare(case._replace(replicas=1), "hat", how.most)
-    seconds = float(np.median(interleave({"hat": training.steps}, how.most, how.rounds)["hat"]))
+    training = steps.prepare(case._replace(replicas=1), "hat", how.max_steps)
+    times = interleave({"hat": training.steps}, how.max_steps, how.rounds)
+    seconds = float(np.median(times["hat"]))
     alone, update = limit.time_products(eqns), limit.time_update(size)
     moved = 4 * size * limit.PASSES
     least = alone + moved / (limit.UPDATE_BYTES * size / update)
@@ -140,10 +142,10 @@ def bound(case: Case, how: How) -> dict:
 
 
 def growth(cases: dict[str, Case], how: How) -> dict:
-    """HAT's step in several cases, beside the first."""
+    """A step of HAT in several cases, relative to the first."""
     times = interleave(
-        {name: steps.prepare(case, "hat", how.most).steps for name, case in cases.items()},
-        how.most,
+        {name: steps.prepare(case, "hat", how.max_steps).steps for name, case in cases.items()},
+        how.max_steps,
         how.rounds,
     )
     first = next(iter(times.values()))
@@ -174,11 +176,11 @@ def over_widths(case: Case, how: How) -> dict:
 
 def epoch(case: Case, how: How) -> dict:
     """A whole epoch of HAT: train, evaluate, schedule."""
-    runs = {"hat": steps.prepare(case, "hat", how.most).epoch}
+    runs = {"hat": steps.prepare(case, "hat", how.max_steps).epoch}
     if how.peer:
         from hatjax.benchmark import peer  # which imports torch
 
-        runs["torch hat"] = peer.prepare(case, True, how.most).epoch
+        runs["torch hat"] = peer.prepare(case, True, how.max_steps).epoch
     times = interleave(
         {name: once(run) for name, run in runs.items()}, 1, how.rounds
     )
@@ -189,8 +191,8 @@ def epoch(case: Case, how: How) -> dict:
 
 
 def end(case: Case, how: How) -> dict:
-    """What EWC does at the end of a task: Fisher information of single examples."""
-    training = steps.prepare(case, "ewc", how.most)
+    """The end of a task in EWC: the Fisher information of single examples."""
+    training = steps.prepare(case, "ewc", how.max_steps)
     runs = {"EWC's end of task": training.end, "an epoch": training.epoch}
     times = interleave(
         {name: once(run) for name, run in runs.items()}, 1, how.rounds
@@ -202,7 +204,7 @@ def end(case: Case, how: How) -> dict:
 
 
 def start(case: Case, how: How) -> dict:
-    """Seconds until the digits run has finished its first epoch."""
+    """Seconds until the digits run has finished its first epoch, twice with one cache."""
 
     def first_epoch(folder: str) -> float:
         command = [sys.executable, "-u", "-m", "hatjax.main", "--overwrite"]

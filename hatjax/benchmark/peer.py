@@ -1,4 +1,4 @@
-"""The same HAT and SGD steps in eager PyTorch, plainly written: the benchmark's peer."""
+"""The same HAT and SGD steps in plain, eager PyTorch, for comparison."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -51,22 +51,22 @@ class Net(nn.Module):
 
 
 class Peer(NamedTuple):
-    """What steps.Training has, in PyTorch."""
+    """The functions of steps.Training in PyTorch."""
 
     steps: Callable[[int], None]
     epoch: Callable[[], None]
 
 
-def prepare(case: Case, hat: bool, most: int) -> Peer:
-    """Training in the second task on random images, `most` steps an epoch, HAT or plain SGD.
+def prepare(case: Case, hat: bool, max_steps: int) -> Peer:
+    """Train HAT or SGD in the second task on random images, `max_steps` steps an epoch.
 
-    An epoch is the published code's: train, evaluate on the training and the validation images.
+    An epoch is as in the published code: train, evaluate on the training and validation images.
     """
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
     c = build(case, "sgd").config.network
     dropout = (c.dropout_in, *[c.dropout] * len(c.widths)) if c.name == "mlp" else c.dropout
-    image, batch, n = IMAGE[case.network], case.batch, most * case.batch
+    image, batch, n = IMAGE[case.network], case.batch, max_steps * case.batch
     net = Net(c.name, image, c.widths, dropout, case.tasks, hat)
     rng = np.random.default_rng(0)
 
@@ -127,7 +127,7 @@ def prepare(case: Case, hat: bool, most: int) -> Peer:
         return loss / len(x), right / len(x)
 
     def epoch() -> None:
-        steps(most)
+        steps(max_steps)
         evaluate(x, y)
         evaluate(*valid)
 

@@ -1,4 +1,4 @@
-"""Training steps as they run in a compiled epoch, on made-up images, to be timed."""
+"""Training steps as in a compiled epoch, on random images, for timing."""
 
 import time
 from collections.abc import Callable
@@ -25,12 +25,12 @@ LEFT_OUT = "no "  # "no mask" is HAT without its mask
 
 
 class Case(NamedTuple):
-    """What is trained: a network of the paper, or one with other widths."""
+    """What to time: a network of the paper, or one with other widths."""
 
     network: str  # "mlp" or "alexnet"
     widths: tuple[int, ...] = ()  # (): those of the paper
     batch: int = 64
-    tasks: int = 10  # for which there are embeddings and heads
+    tasks: int = 10  # with embeddings and heads
     replicas: int = 1
 
 
@@ -43,13 +43,13 @@ class Built(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What is compiled for a case; both functions wait until the device has finished."""
+    """The compiled functions of a case, which wait until the device has finished."""
 
-    steps: Callable[[int], None]  # trains so many steps
+    steps: Callable[[int], None]  # trains a number of steps
     epoch: Callable[[], None]  # trains an epoch, evaluates, and updates the schedule
-    end: Callable[[], None]  # what the approach does at the end of a task
+    end: Callable[[], None]  # the approach's work at the end of a task
     compile_seconds: float  # of the steps
-    bytes: int  # of device memory that the steps need: arguments, results, intermediates
+    bytes: int  # device memory for the steps: arguments, results, intermediates
 
 
 def build(case: Case, name: str) -> Built:
@@ -66,7 +66,7 @@ def build(case: Case, name: str) -> Built:
 
 
 def without(part: str, hat: Approach, network: Network, ungated: Network) -> Approach:
-    """HAT with one of its PARTS left out. What remains is only good for being timed."""
+    """HAT with one of its PARTS left out, for timing only."""
 
     def no_sparsity(params, memory, batch, step):
         s = method.anneal(step.progress, step.hyper.approach.s_max)
@@ -117,7 +117,7 @@ def without(part: str, hat: Approach, network: Network, ungated: Network) -> App
 
 
 def tasks(case: Case, n: int) -> list[Task]:
-    """Tasks of `n` training images, and 15 / 85 as many to validate."""
+    """Tasks of `n` random training images, and 15/85 as many for validation."""
     image, rng = IMAGE[case.network], np.random.default_rng(0)
 
     def images(n: int) -> Split:
@@ -129,12 +129,12 @@ def tasks(case: Case, n: int) -> list[Task]:
     return [Task(str(t), t, CLASSES, learn, rest, rest, mean, std) for t in range(case.tasks)]
 
 
-def prepare(case: Case, name: str, most: int) -> Training:
-    """The training of `name` (as in `build`) in its second task, with `most` steps an epoch."""
+def prepare(case: Case, name: str, max_steps: int) -> Training:
+    """Compile `name` (as in `build`) for its second task, with `max_steps` steps an epoch."""
     c, _, approach = build(case, name)
     place = replicas.Placement(case.replicas)
     count, t = place.padded, min(1, case.tasks - 1)
-    sequence, n = tasks(case, most * case.batch), most * case.batch
+    sequence, n = tasks(case, max_steps * case.batch), max_steps * case.batch
 
     def put(split: str, length: int) -> Data:
         return place.data(feed.stack([feed.pad(sequence, t, split, length)], [0] * count))
@@ -146,7 +146,7 @@ def prepare(case: Case, name: str, most: int) -> Training:
     key = jax.jit(jax.vmap(keys.key))(place.put(np.arange(count, dtype=np.uint32)))
     program = replicas.compile(c, approach, count)
     params, memory = program.init(key)
-    if past := approach.past(memory):  # neither empty nor whole
+    if past := approach.past(memory):  # random: neither empty nor full
         chance = jax.random.key(0)
         past = jax.tree.map(lambda a: jax.random.uniform(chance, a.shape), past)
         memory = approach.with_past(memory, past)

@@ -1,4 +1,4 @@
-"""Image sets by name: from files in the data root, or from a source that is known by name."""
+"""Image sets by name: from files in the data root, or from a known source."""
 
 import os
 from pathlib import Path
@@ -9,20 +9,20 @@ from hatjax.data import folder, npz, sources
 from hatjax.data.raw import Raw
 from hatjax.errors import InputError, oneline, unknown
 
-__all__ = ["Raw", "at_hand", "load", "moments", "root"]
+__all__ = ["Raw", "available", "load", "moments", "root"]
 
 
 def root(given: str) -> Path:
     """The data root: `given`, else $HATJAX_DATA, else hatjax/data in the user's cache folder.
 
-    InputError if it begins with the home folder of somebody who is not known.
+    InputError if it begins with ~USER for an unknown user.
     """
     chosen = given or os.environ.get("HATJAX_DATA")
     return _expanded(chosen) if chosen else cache() / "data"
 
 
 def cache() -> Path:
-    """hatjax's folder in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
+    """The folder hatjax in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
     return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hatjax"
 
 
@@ -37,13 +37,13 @@ def _expanded(path: str) -> Path:
 
 
 def load(name: str, where: Path) -> Raw:
-    """The image set `name`, looked for in this order:
+    """Load the image set `name` from the first of these that exists:
 
     1. the file NAME.npz in `where` with x_train, y_train, x_test, y_test;
     2. the folders NAME/train/CLASS and NAME/test/CLASS of images in `where`;
-    3. the known sources, downloaded to `where` and kept there as NAME.npz.
+    3. a known source, downloaded to `where` and kept there as NAME.npz.
 
-    Raises InputError if it is in none of them, or cannot be used.
+    Raises InputError if none does, or it cannot be used.
     """
     try:
         if (where / f"{name}.npz").exists():
@@ -66,24 +66,24 @@ def load(name: str, where: Path) -> Raw:
 
 
 def found(where: Path) -> list[str]:
-    """The names of the image sets that lie in a data root."""
+    """The names of the image sets in a data root."""
     if not where.is_dir():
         return []
     files = [p.stem for p in where.glob("*.npz")]
     return files + [p.parent.name for p in where.glob("*/train") if p.is_dir()]
 
 
-def at_hand(name: str, where: Path) -> bool:
+def available(name: str, where: Path) -> bool:
     """Whether `load` finds the image set without a download."""
     source = sources.SOURCES.get(name)
     return name in found(where) or (source is not None and not source.keep)
 
 
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation "c" of the channels of images "n h w c", in their units.
+    """Mean and standard deviation "c" of the channels of images "n h w c", on their scale.
 
-    The published constants where there are some, else those of `x`. A channel that is constant has
-    the deviation 1.
+    The published constants of the image set if there are any, else computed from `x`. The
+    deviation of a constant channel is 1.
     """
     source = sources.SOURCES.get(name)
     published = source and source.moments.get(x.shape[1])
@@ -92,7 +92,7 @@ def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return mean, std
     if x.dtype != np.uint8 or x.shape[1:3] == (1, 1):
         mean, std = x.mean((0, 1, 2), dtype=float), x.std((0, 1, 2), dtype=float)
-        # Rounding lets constant numbers deviate; float32 has none much below 1e-38.
+        # Rounding gives constants a tiny deviation; float32 has no numbers much below 1e-38.
         varies = (x.min((0, 1, 2)) < x.max((0, 1, 2))) & (std > 1e-30)
         return mean.astype(np.float32), np.where(varies, std, 1).astype(np.float32)
     counts = np.stack([np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(x, -1, 0)])

@@ -1,4 +1,4 @@
-"""From a task's images on the host to batches of network inputs on the device."""
+"""Feed training: from a task's images on the host to batches of network inputs on the device."""
 
 import math
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from hatjax.types import Array, Batch, Data, Split, Task, Turn
 
 
 def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False) -> int:
-    """The padded length N that fits `split` of every task (of all together), in full batches."""
+    """The length N, in full batches, that fits `split` of any task (`union`: of all tasks)."""
     most = (sum if union else max)(len(getattr(task, split).y) for task in tasks)
     return -(-most // batch) * batch
 
 
 def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
-    """Raise InputError if the machine's memory does not hold a task's images in full batches.
+    """Raise InputError if memory does not hold a task's padded images and one batch.
 
-    Neither them, padded, nor a batch as the network takes it, with what the layers make of it.
+    The batch counts as float32 inputs and the activations of the layers.
     """
     image = math.prod(tasks[0].train.x.shape[1:])
     for field, split in (("batch", "train"), ("eval_batch", "valid"), ("eval_batch", "test")):
@@ -38,12 +38,12 @@ def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
 
 
 def count(tasks: Sequence[Task], t: int, split: str, union: bool = False) -> int:
-    """The number of examples of task t's `split`; with `union` of the tasks 0..t."""
+    """The number of examples in task t's `split`; with `union`, in those of tasks 0..t."""
     return sum(len(getattr(task, split).y) for task in tasks[0 if union else t : t + 1])
 
 
 def check_augment(config: ConfigDict, tasks: Sequence[Task]) -> None:
-    """Raise InputError if config.data.augment asks for what these examples do not allow."""
+    """Raise InputError if config.data.augment does not apply to these examples."""
     height, width = tasks[0].train.x.shape[1:3]
     permuted = any(task.pixels is not None for task in tasks)
     if config.data.augment and (permuted or height == width == 1):
@@ -54,14 +54,14 @@ def check_augment(config: ConfigDict, tasks: Sequence[Task]) -> None:
         )
 
 
-MARGIN = 4  # pixels around an image that is cropped at random, for 32 pixels a side
+MARGIN = 4  # pixels of padding before a random crop, for images of 32 pixels a side
 
 
 def augmented(config: ConfigDict, batch: Batch, key: Array) -> Batch:
-    """The batch with config.data.augment done to its images "b h w c".
+    """The batch with its images "b h w c" augmented as config.data.augment says.
 
-    "crop": an eighth of a side is added all around, with the mean colour, and a window of the old
-    size is cut out at random. "flip": mirrored left to right with probability 1/2.
+    "crop": padded on every side by 1/8 of the side with the mean colour, then cropped at random to
+    the old size. "flip": mirrored left to right with probability 1/2.
     """
     x = batch.x
     _, height, width, channels = x.shape
@@ -83,14 +83,14 @@ def augmented(config: ConfigDict, batch: Batch, key: Array) -> Batch:
 
 
 def put(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
-    """What `pad` gives, on the device."""
+    """The same as `pad`, on the device."""
     return jax.device_put(pad(tasks, t, split, length, union))
 
 
 def stack(versions: Sequence[Data], version: Sequence[int]) -> Data:
-    """What replicas read, on the host: the data of several seeds, and which is whose.
+    """The data of all replicas, on the host: `versions` concatenated, one for each seed.
 
-    `version` "R" is the one of each replica. n is "R" too, unless it is the same for all.
+    `version` "R" is the index of each replica's data. n is "R" too, unless it is the same for all.
     """
     counts = [int(data.n) for data in versions]
     n = counts[0] if len(set(counts)) == 1 else np.array(counts, np.int32)[list(version)]
@@ -106,16 +106,16 @@ def stack(versions: Sequence[Data], version: Sequence[int]) -> Data:
 
 
 def turn(tasks: Sequence[Task], t: int) -> Turn:
-    """Task t of the sequence `tasks`."""
+    """Task t of the sequence, and its row in the per-task arrays."""
     return Turn(np.int32(tasks[t].row), np.int32(t))
 
 
 def pad(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
     """Task t's `split` ("train", "valid" or "test"), padded to `length` examples, on the host.
 
-    With `union` those of the tasks 0..t, one after the other. Images keep their dtype (uint8). A
-    task's pixel permutation is applied here, so that on the host any number of permuted tasks share
-    one copy of the images.
+    With `union`, those of tasks 0..t, concatenated. Images keep their dtype (uint8). A task's pixel
+    permutation is applied here, so that all permuted tasks share one copy of the images on the
+    host.
     """
     chosen = range(t + 1) if union else (t,)
     splits = [read(tasks[u], split) for u in chosen]
@@ -135,7 +135,7 @@ def pad(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = Fa
 
 
 def read(task: Task, split: str) -> Split:
-    """A split of a task with its pixels permuted."""
+    """A split of a task, with its pixel permutation applied."""
     x, y = getattr(task, split)
     if task.pixels is None:
         return Split(x, y)
@@ -143,7 +143,7 @@ def read(task: Task, split: str) -> Split:
 
 
 def shuffle(key: Array, data: Data) -> Array:
-    """A random order of the real examples, "N" int32, the padding behind them."""
+    """A random order of the examples, "N" int32, with the padding at the end."""
     length = data.y.shape[1]
     place = jnp.arange(length, dtype=jnp.int32)
     rank = jnp.where(place < data.n, jax.random.uniform(key, (length,)), jnp.inf)
@@ -151,12 +151,12 @@ def shuffle(key: Array, data: Data) -> Array:
 
 
 def trips(data: Data, size: int) -> Array:
-    """The number of batches of `size`, the last smaller one counted."""
+    """The number of batches of `size`, including a smaller last one."""
     return (data.n + size - 1) // size
 
 
 def batch(data: Data, order: Array | None, i: Array, size: int) -> Batch:
-    """Batch i of `size` examples in `order` "N" (None: as stored), normalised and weighted."""
+    """Batch i of `size` normalised examples in `order` "N" (None: as stored), with weights."""
     place = i * size + jnp.arange(size, dtype=jnp.int32)
     index = jnp.minimum(place, data.y.shape[1] - 1)
     index = index if order is None else order[index]

@@ -1,6 +1,7 @@
-"""Image sets as folders: NAME/train/CLASS/* and NAME/test/CLASS/*, a class a folder.
+"""Image sets as folders, one for each class: NAME/train/CLASS/* and NAME/test/CLASS/*.
 
-Or as TinyImageNet comes: with NAME/val, a file of which names the class of each image, for test.
+TinyImageNet's own layout is read too: NAME/val/images are the test images, and
+NAME/val/val_annotations.txt lists their classes.
 """
 
 import warnings
@@ -16,16 +17,16 @@ from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError, oneline
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-# Whatever a file is called, nothing else is decoded: Pillow gives some formats to other programs.
+# No other format is decoded, whatever the file name: Pillow runs other programs for some.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
 
 def read(path: Path) -> Raw:
-    """The image set in the folder `path`, as torchvision's ImageFolder lays it out.
+    """Read the image set in the folder `path`, in the layout of torchvision's ImageFolder.
 
-    Classes are numbered in the alphabetical order of their folders. Images are RGB, or grey where
-    all of them are. Raises InputError for images of several sizes, unreadable images, more of them
-    than memory holds, classes that differ between train and test, or a missing or empty folder.
+    Classes are numbered in alphabetical order of their folders. Images are RGB, or grey if all
+    are. Raises InputError for images of several sizes, unreadable images, more images than memory
+    holds, classes that differ between train and test, or a missing or empty folder.
     """
     listed = path / "val" / "val_annotations.txt"
     splits = ("train",) if listed.is_file() else ("train", "test")
@@ -40,7 +41,7 @@ def read(path: Path) -> Raw:
         differ = sorted(set(names["train"]) ^ set(names["test"]))
         raise InputError(f"{path}: classes in only one of train and test: {', '.join(differ)}")
     width, height = _size(files["train"][0][0])
-    for f, _ in files["train"] + files["test"]:  # before one is decoded
+    for f, _ in files["train"] + files["test"]:  # before any is decoded
         if (found := _size(f)) != (width, height):
             raise InputError(
                 f"{f}: {found[0]}x{found[1]} pixels, but {path} begins with {width}x{height}: "
@@ -49,7 +50,7 @@ def read(path: Path) -> Raw:
     total = sum(map(len, files.values()))
     memory.fits(
         2 * 3 * total * width * height,
-        f"{path}: {total} images of {width}x{height} pixels, read and put together,",
+        f"{path}: {total} images of {width}x{height} pixels, when read and stacked,",
         "make them smaller, or fewer",
     )
     images = {split: [_open(f) for f, _ in some] for split, some in files.items()}
@@ -77,9 +78,9 @@ def _classes(path: Path) -> list[str]:
 
 
 def _listed(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """The images beside TinyImageNet's list and their classes: FILE, tab, CLASS, and more a line.
+    """The images and classes in TinyImageNet's list; its lines are FILE, tab, CLASS, tab, more.
 
-    InputError for a line that is not so, or a class that is none of `classes`.
+    InputError for any other line, or a class that is not one of `classes`.
     """
     found = []
     try:
@@ -96,7 +97,7 @@ def _listed(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
             )
         found.append((path.parent / "images" / name, classes.index(label)))
     if not found:
-        raise InputError(f"{path} is empty: expected a line for each image to test")
+        raise InputError(f"{path} is empty: expected a line for each test image")
     return found
 
 
@@ -105,7 +106,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height, as the file's header has them."""
+    """Width and height, from the header of the file."""
     return _read(path, lambda image: image.size)
 
 
@@ -121,17 +122,17 @@ def picture(path: Path) -> np.ndarray:
     return _read(path, lambda image: np.asarray(image.convert("RGB")))
 
 
-def _read(path: Path, of: Callable[[Image.Image], Any]) -> Any:
-    """What `of` says of an image; InputError if it cannot be read."""
+def _read(path: Path, get: Callable[[Image.Image], Any]) -> Any:
+    """get(image) of an image file; InputError if it cannot be read."""
     try:
-        if not path.is_file():  # a pipe would wait for ever
+        if not path.is_file():  # reading a pipe could block forever
             raise ValueError("not a file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of oddities that do not matter
+            warnings.simplefilter("ignore")  # about harmless oddities
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                return of(image)
-    except Exception as error:  # Pillow raises many kinds for damaged bytes
+                return get(image)
+    except Exception as error:  # Pillow raises many types for a damaged file
         raise InputError(
             f"{path}: not a readable image ({oneline(error)}): replace or remove it"
         ) from error

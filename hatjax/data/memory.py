@@ -1,4 +1,4 @@
-"""How much memory the machine has, and the error for what would need more."""
+"""The memory of the machine, and the error for needing more."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,19 @@ from hatjax.errors import InputError
 
 
 def size() -> int:
-    """Bytes of memory of the machine, or of its container: all of it, not what is free now."""
+    """The total memory of the machine or its container in bytes, whether free or not."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         share = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:  # not Linux, or no container
+    except OSError:  # not Linux, or not in a container
         return whole
     return min(whole, int(share)) if share.isdigit() else whole
 
 
 def fits(needed: int, what: str, remedy: str) -> None:
-    """Raise InputError if the machine has fewer than the `needed` bytes of memory.
+    """Raise InputError if the machine has less than `needed` bytes of memory.
 
-    The message begins with `what` needs them, and ends with the `remedy`.
+    The message says `what` needs them, and ends with the `remedy`.
     """
     if needed > (there := size()):
         raise InputError(

@@ -12,7 +12,7 @@ from hatjax.errors import InputError
 
 
 def read(path: Path) -> Raw:
-    """The image set in `path`; nothing in the file is executed. InputError if it cannot be used."""
+    """Read the image set in `path` without executing anything. InputError if it cannot be used."""
     try:
         arrays = reading.npz(path, Raw._fields)
     except ValueError as error:
@@ -28,7 +28,7 @@ def read(path: Path) -> Raw:
 
 
 def write(path: Path, raw: Raw) -> None:
-    """Write `raw` to `path` all at once: a reader sees the whole file or none."""
+    """Write `raw` to `path` atomically: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
     try:

@@ -1,4 +1,4 @@
-"""Pickles of NumPy arrays, read without running anything that stands in them."""
+"""Read pickles of NumPy arrays without executing anything in them."""
 
 import pickle
 import re
@@ -11,11 +11,11 @@ from hatjax.errors import InputError, oneline
 
 
 def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
-    """The arrays by name of a pickled dict; its other values are left out.
+    """The numeric arrays by name of a pickled dict; other values are left out.
 
-    The arrays are numeric, pickled by Python 2 or 3 and any NumPy. Raises InputError, beginning
-    with `where`, if the pickle asks for anything but such arrays (it is not imported, let alone
-    called), is damaged, or holds no dict.
+    Reads pickles of Python 2 and 3 and any NumPy. Raises InputError, beginning with `where`, if the
+    pickle is damaged, is not of a dict, or asks for any class or function that such arrays do not
+    need; these are never imported.
     """
     try:
         content = _Unpickler(file, encoding="latin1").load()
@@ -24,7 +24,7 @@ def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
             f"{where}: refused: the pickle asks for {error}, but only numeric NumPy arrays are "
             "read; nothing in it was executed"
         ) from error
-    except Exception as error:  # damaged bytes make an unpickler raise many kinds
+    except Exception as error:  # an unpickler raises many types for damaged bytes
         raise InputError(
             f"{where}: not a readable pickle ({oneline(error)}): get the file again"
         ) from error
@@ -34,14 +34,14 @@ def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
 
 
 class _Foreign(Exception):
-    """Names what a pickle asks for and does not get."""
+    """The pickle asks for something that is refused; the message names it."""
 
 
 class _Unpickler(pickle._Unpickler):
-    """Gives a pickle the stand-ins below: not even NumPy's own constructors are at its command.
+    """Gives a pickle only STAND_INS, and not even NumPy's own constructors.
 
-    It is the one written in Python, since that in C makes a table as long as a few bytes of the
-    pickle tell it to.
+    Based on the unpickler in Python: the one in C allocates a table of any size that a few bytes of
+    the pickle ask for.
     """
 
     def find_class(self, module: str, name: str) -> object:
@@ -51,7 +51,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _Dtype:
-    """A numeric dtype: made of a code as in "u1", then told the order of its bytes."""
+    """A numeric dtype: made from a code such as "u1"; the state then sets its byte order."""
 
     def __init__(self, code: str, *_: object):
         if not isinstance(code, str) or not re.fullmatch(r"[biuf]\d{1,2}", code):
@@ -63,7 +63,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array: made empty, then told what it is."""
+    """An array: made empty; the state then sets its content."""
 
     value: np.ndarray | None = None
 
@@ -81,21 +81,21 @@ class _Array:
 def _frombuffer(
     content: bytes, dtype: _Dtype, shape: tuple, order: Literal["F", "C"]
 ) -> _Array:
-    """An array as pickle's protocol 5 has it."""
+    """An array in pickle protocol 5."""
     array = _Array()
     array.value = np.frombuffer(content, dtype.value).reshape(shape, order=order)
     return array
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Bytes as pickle's protocols below 3 have them."""
+    """Bytes in pickle protocols below 3."""
     if encoding != "latin1":
         raise _Foreign(f"the encoding {encoding!r}")
     return text.encode(encoding)
 
 
 class _Function:
-    """A function that a pickle may call, but not give other defaults or attributes."""
+    """A function that a pickle may call but not modify."""
 
     def __init__(self, function: Callable):
         self.call = function

@@ -1,4 +1,4 @@
-"""Readers of the public image sets that torchvision knows; it downloads what is not there."""
+"""Readers of torchvision's public image sets, which it downloads if they are missing."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from hatjax.data import folder, vision
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 
-SIDE = 32  # pixels of a resized traffic sign
-# The folders of traffic signs: all training images, those that torchvision downloads, test images.
+SIDE = 32  # of a resized traffic sign, in pixels
+# The folders of GTSRB: all training images, those that torchvision downloads, test images.
 FULL, TRAINING, TEST = "GTSRB/Final_Training/Images", "GTSRB/Training", "GTSRB/Final_Test/Images"
-SIGNS = {FULL: 39_209, TRAINING: 26_640, TEST: 12_630}  # how many images each has
+SIGNS = {FULL: 39_209, TRAINING: 26_640, TEST: 12_630}  # number of images in each
 
 
 def mnist(kind: str) -> Callable[[Path], Raw]:
@@ -34,7 +34,7 @@ def mnist(kind: str) -> Callable[[Path], Raw]:
 def cifar(kind: str) -> Callable[[Path], Raw]:
     """A reader of CIFAR10 or CIFAR100 (fine labels): 50,000 and 10,000 images of 32x32, in pickles.
 
-    torchvision compares their checksums before it reads them.
+    torchvision verifies their checksums before it reads them.
     """
 
     def read(where: Path) -> Raw:
@@ -50,7 +50,7 @@ def cifar(kind: str) -> Callable[[Path], Raw]:
 def svhn(where: Path) -> Raw:
     """SVHN: 73,257 and 26,032 house numbers of 32x32, from two .mat files.
 
-    The labels are the digits 0..9: torchvision has turned the files' 10 into 0.
+    Labels are the digits 0..9: torchvision replaces the files' label 10 by 0.
     """
     arrays = []
     for split in ("train", "test"):
@@ -62,13 +62,13 @@ def svhn(where: Path) -> Raw:
 def gtsrb(where: Path) -> Raw:
     """GTSRB: traffic signs of 43 classes, every image resized to 32x32; 12,630 test images.
 
-    What torchvision downloads holds 26,640 training images. The paper has all 39,209; they are read
-    where GTSRB_Final_Training_Images.zip has been unpacked in the folder gtsrb. Raises InputError
-    if some of the files are missing.
+    torchvision downloads 26,640 training images. The paper has all 39,209; these are read if
+    GTSRB_Final_Training_Images.zip has been unpacked in the folder gtsrb. Raises InputError if
+    files are missing.
     """
     top = where / "gtsrb"
     labels = top / "GT-final_test.csv"
-    if (top / TEST).is_dir() and not labels.exists():  # torchvision looks for the folder alone
+    if (top / TEST).is_dir() and not labels.exists():  # torchvision checks only the folder
         raise InputError(f"{labels} is missing: remove {top / TEST} to download both again")
     if (top / FULL).is_dir():
         name, train = FULL, vision.datasets().ImageFolder(top / FULL).samples
@@ -76,7 +76,7 @@ def gtsrb(where: Path) -> Raw:
         name, train = TRAINING, _get("GTSRB", where, split="train")._samples
     test = _get("GTSRB", where, split="test")._samples
     for path, count in ((top / name, SIGNS[name]), (top / TEST, SIGNS[TEST])):
-        if (found := len(list(path.rglob("*.ppm")))) != count:  # unpacking was stopped, perhaps
+        if (found := len(list(path.rglob("*.ppm")))) != count:  # perhaps unpacking was interrupted
             raise InputError(
                 f"{path} has {found} images, not {count}: remove it to download it again, or "
                 "unpack all of it"
@@ -85,7 +85,7 @@ def gtsrb(where: Path) -> Raw:
 
 
 def _resized(samples: Sequence[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Images "n 32 32 3" and labels "n" of image files with their labels."""
+    """Images "n 32 32 3" and labels "n" from pairs of an image file and its label."""
     x, y = np.zeros((len(samples), SIDE, SIDE, 3), np.uint8), np.zeros(len(samples), np.int32)
     for i, (path, label) in enumerate(samples):  # torchvision would decode any format
         y[i] = label
@@ -95,15 +95,15 @@ def _resized(samples: Sequence[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray
 
 
 def _get(kind: str, where: Path, **split):
-    """torchvision's data set of this name in `where`; it downloads what is not there."""
+    """torchvision's data set `kind` in `where`, downloaded if it is missing."""
     with vision.downloading() as datasets:
         return getattr(datasets, kind)(where, download=True, **split)
 
 
 def _check_idx(folder: Path) -> None:
-    """Raise InputError, naming it, for an idx file in `folder` that is not as long as it says.
+    """Raise InputError for an idx file in `folder` whose length does not match its header.
 
-    torchvision takes every file for whole, also one that it was stopped in unpacking.
+    torchvision does not notice a file that was only partly unpacked.
     """
     for path in sorted(folder.glob("*-ubyte")):
         with open(path, "rb") as file:
@@ -115,5 +115,5 @@ def _check_idx(folder: Path) -> None:
         if len(sizes) != axes or not axes or path.stat().st_size != said:
             raise InputError(
                 f"{path} is damaged: it has {path.stat().st_size} bytes, not the {said} of its "
-                "head; remove it to download it again"
+                "header; remove it to download it again"
             )

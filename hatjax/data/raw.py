@@ -1,4 +1,4 @@
-"""An image set in memory, and the checks that every one passes, whatever it was read from."""
+"""An image set in memory, and the checks for all image sets, whatever they were read from."""
 
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ LARGEST = 1e38  # differences of such numbers are still finite in float32
 
 
 def numbers(x, where: str) -> np.ndarray:
-    """An array of numbers: uint8 stays, to take little memory; others become float32.
+    """An array of numbers: uint8 stays, to save memory; others become float32.
 
     Raises InputError, beginning with `where`, for other dtypes, and for what is not a finite number
     or too large for float32.

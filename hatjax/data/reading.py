@@ -1,7 +1,7 @@
-"""Arrays from .npy and .npz files that may be damaged, or made to do harm.
+"""Read arrays from .npy and .npz files that may be damaged or malicious.
 
 Nothing in them is executed or unpacked to the disk. An array is allocated only if the file is as
-long as its header says, so that a false header cannot take all memory.
+long as its header says, so that a false header cannot use up the memory.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_arr
 
 
 def npy(path: Path) -> np.ndarray:
-    """The array that numpy.save wrote; ValueError, with the reason, if there is none."""
+    """Read an array of numpy.save; ValueError, with the reason, if that is impossible."""
     with opened(path) as file:
         return array(file, path.stat().st_size, path.name)
 
 
 def npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays that numpy.savez wrote, all or those of `names` that are there.
+    """Read arrays of numpy.savez: all, or those of `names` that exist.
 
-    ValueError, with the reason, for another file, a damaged one, or one that memory does not hold.
+    ValueError, with the reason, for any other file, a damaged one, or one too large for memory.
     """
     with opened(path) as file, zipfile.ZipFile(file) as archive:
         members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
@@ -45,7 +45,7 @@ def npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarra
 
 
 def array(file: IO[bytes], size: int, name: str) -> np.ndarray:
-    """The array in a file of `size` bytes; ValueError if they are fewer than its header says."""
+    """Read an array from a file of `size` bytes; ValueError if its header declares more."""
     version = npy_format.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"{name} is of the format's version {version}")
@@ -58,12 +58,12 @@ def array(file: IO[bytes], size: int, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A regular file (a pipe would wait for ever); what goes wrong inside becomes a ValueError."""
+    """Open a regular file (a pipe could block); any error in the context becomes a ValueError."""
     try:
         if path.exists() and not path.is_file():
             raise ValueError("not a file")
         with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that Python 2 wrote
+            warnings.simplefilter("ignore")  # about files written by Python 2
             yield file
-    except Exception as error:  # numpy and zipfile raise many kinds for damaged bytes
+    except Exception as error:  # NumPy and zipfile raise many types for damaged bytes
         raise ValueError(oneline(error)) from error

@@ -1,4 +1,4 @@
-"""The image sets that hatjax knows by name: SOURCES is the one table of them."""
+"""The image sets that hatjax knows by name, in the table SOURCES."""
 
 import contextlib
 import logging
@@ -18,17 +18,17 @@ from hatjax.errors import InputError
 class Source(NamedTuple):
     """Where an image set comes from."""
 
-    read: Callable[[Path], Raw]  # from the data root, downloading what is not there
-    origin: str  # for people
-    files: str  # what to put where by hand, below the data root
-    # Mean and standard deviation of the channels, for images in 0..1, as the published code has
-    # them, by the height of the images: a margin changes them.
+    read: Callable[[Path], Raw]  # from the data root, downloading what is missing
+    origin: str  # for messages
+    files: str  # the files to put below the data root by hand
+    # The published code's mean and standard deviation of the channels, for images in 0..1, by image
+    # height (padding changes them).
     moments: Mapping[int, tuple[Sequence[float], Sequence[float]]] = {}
-    keep: bool = True  # write it to NAME.npz, so that it is converted once
+    keep: bool = True  # cache it as NAME.npz
 
 
 def digits(where: Path) -> Raw:
-    """scikit-learn's 1,797 handwritten digits, 8x8, grey 0..16; every fifth is a test image."""
+    """scikit-learn's 1,797 handwritten digits, 8x8, grey 0..16; every fifth is for testing."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -109,21 +109,21 @@ SOURCES = {
 
 
 def load(name: str, where: Path) -> Raw:
-    """The known image set `name`, kept in `where`/NAME.npz for the next time.
+    """Load the known image set `name`, and cache it as `where`/NAME.npz.
 
-    Of several processes one downloads and converts it; the others wait. Raises InputError,
-    beginning with its name, if its files are damaged, or neither there nor to be downloaded.
+    One process downloads and converts it while others wait. Raises InputError, beginning with its
+    name, if its files are damaged, or missing and not downloadable.
     """
     source, kept = SOURCES[name], where / f"{name}.npz"
     if not source.keep:
         return source.read(where)
-    with _alone(where / f".{name}.lock"):
+    with _locked(where / f".{name}.lock"):
         if kept.exists():  # another process was faster
             return npz.read(kept)
         raw = _read(name, where)
         try:
             npz.write(kept, raw)
-        except OSError as error:  # a folder that is only read from, or a full disk
+        except OSError as error:  # a read-only folder or a full disk
             logging.warning(
                 "%s is not kept as .npz in %s, and converted again next time: %s",
                 name,
@@ -133,15 +133,15 @@ def load(name: str, where: Path) -> Raw:
     return raw
 
 
-def _alone(path: Path) -> contextlib.AbstractContextManager:
-    """Take the lock on the file `path`; leaving the context releases it. Waits for whoever has it.
+def _locked(path: Path) -> contextlib.AbstractContextManager:
+    """A context that holds the lock file `path`; waits while another process holds it.
 
-    Where the folder cannot be written, or its file system has no locks, nobody waits.
+    Without a lock if the folder is not writable or its file system does not support locks.
     """
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):  # not all file systems tell FileLock
+        with tempfile.TemporaryFile(dir=path.parent):  # FileLock does not always notice
             pass
         return lock.acquire(timeout=0)
     except Timeout:
@@ -152,18 +152,18 @@ def _alone(path: Path) -> contextlib.AbstractContextManager:
 
 
 def _read(name: str, where: Path) -> Raw:
-    """The image set `name` from its own files; InputError as `load`."""
+    """Read the image set `name` from its original files; InputError as in `load`."""
     source = SOURCES[name]
     try:
         return source.read(where)
     except InputError as error:
         raise InputError(f"image set {name!r}: {error}") from error
-    except Exception as error:  # whatever a reader or a download stumbles over
+    except Exception as error:  # any error of a reader or a download
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"image set {name!r} could neither be read from {where} (files are missing, damaged or "
             f"have a wrong checksum) nor downloaded to it from {source.origin} ({reason}): put "
             f"{where / source.files} there yourself, or {name}.npz with {', '.join(Raw._fields)}; "
-            "choose another data root by --config.data.root=DIR or $HATJAX_DATA; or train on what "
-            "needs no download: configs/hat_digits.py"
+            "choose another data root by --config.data.root=DIR or $HATJAX_DATA; or train on "
+            "images that need no download: configs/hat_digits.py"
         ) from error

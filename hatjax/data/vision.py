@@ -1,6 +1,6 @@
-"""The one place where torchvision, and with it torch, is imported: to download and read image sets.
+"""torchvision (and with it torch), imported only here, to download and read image sets.
 
-torchvision downloads a file, shows a progress bar on stderr and compares the file's checksum.
+torchvision downloads a file with a progress bar on stderr, and verifies its checksum.
 """
 
 import contextlib
@@ -9,16 +9,16 @@ import socket
 import types
 from collections.abc import Iterator
 
-TIMEOUT = 30.0  # seconds that a connection may stand still
-CORRUPTED = "File not found or corrupted."  # what torchvision says of a wrong checksum
+TIMEOUT = 30.0  # seconds without data until a connection fails
+CORRUPTED = "File not found or corrupted."  # torchvision's message for a wrong checksum
 
 
 @contextlib.contextmanager
 def downloading() -> Iterator[types.ModuleType]:
-    """torchvision.datasets, which may download inside of the context.
+    """A context in which torchvision.datasets may download.
 
-    Whatever it prints on stdout is dropped, and a connection that stands still for TIMEOUT fails:
-    torchvision itself sets no limit. Raises ConnectionError for a file with a wrong checksum.
+    Drops its output to stdout, and sets TIMEOUT, since torchvision has none. Raises ConnectionError
+    for a file with a wrong checksum.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
@@ -35,11 +35,11 @@ def downloading() -> Iterator[types.ModuleType]:
 
 
 def datasets() -> types.ModuleType:
-    """torchvision.datasets.
+    """Import torchvision.datasets.
 
-    On Linux, the registry's torchvision is built for CUDA. Beside a CPU-only torch its C++
-    operators do not load, and importing it fails on the first operator it looks for, although no
-    data set needs one. Where they are missing, their names are declared first, without a body.
+    Its default Linux build is for CUDA. With a CPU-only torch its C++ operators do not load, and
+    the import fails on the first missing one, although no data set needs any. In that case this
+    declares the operators without implementations, and imports again.
     """
     try:
         import torchvision.datasets
@@ -51,7 +51,7 @@ def datasets() -> types.ModuleType:
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DECLARED.append(library)  # a Library that is collected takes its declarations with it
+        _DECLARED.append(library)  # garbage collection would undo the declarations
         import torchvision.datasets
     return torchvision.datasets
 

@@ -1,4 +1,4 @@
-"""Readers of the image sets that the published code fetches as zip files of pickles."""
+"""Readers of the image sets that the published code downloads as zip files of pickles."""
 
 import hashlib
 import zipfile
@@ -13,10 +13,10 @@ from hatjax.errors import InputError, oneline
 
 
 def reader(url: str, blob: str, train: str, test: str) -> Callable[[Path], Raw]:
-    """A reader of the zip file at `url` with two pickles in it, the members `train` and `test`.
+    """A reader of the zip file at `url`, with the pickles `train` and `test` in it.
 
-    The file is downloaded to the data root if it is not there. Its checksum is `blob`, as `blob_id`
-    has it; InputError for another file.
+    The file is downloaded to the data root if it is missing. `blob` is its checksum, as computed by
+    `blob_id`; InputError for any other.
     """
 
     def read(where: Path) -> Raw:
@@ -30,9 +30,9 @@ def reader(url: str, blob: str, train: str, test: str) -> Callable[[Path], Raw]:
 
 
 def _download(url: str, path: Path, blob: str) -> None:
-    """Download the file to `path`, where it appears once it is whole."""
+    """Download the file to `path`, where it appears once it is complete."""
     part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)  # of a run that was killed; torchvision would take it for whole
+    part.unlink(missing_ok=True)  # left by a killed run; torchvision would take it for complete
     with vision.downloading() as datasets:
         datasets.utils.download_url(url, path.parent, part.name)
     _check(part, blob)
@@ -42,15 +42,15 @@ def _download(url: str, path: Path, blob: str) -> None:
 def _check(path: Path, blob: str) -> None:
     if (found := blob_id(path)) != blob:
         raise InputError(
-            f"{path}: wrong checksum ({found}, expected {blob}): it is damaged, broken off or "
+            f"{path}: wrong checksum ({found}, expected {blob}): it is damaged, incomplete or "
             "another version; remove it to download it again"
         )
 
 
 def blob_id(path: Path) -> str:
-    """git's name of a file: the SHA-1 of "blob SIZE\\0" and its content.
+    """The git object id of a file: the SHA-1 of "blob SIZE\\0" and its content.
 
-    The published files lie in git repositories, which give no other checksum.
+    The published files are in git repositories, which provide no other checksum.
     """
     start = b"blob %d\0" % path.stat().st_size
     with open(path, "rb") as file:
@@ -71,7 +71,7 @@ def _member(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
                 content = pickles.load(file, f"{path}, {name}")
     except InputError:
         raise
-    except Exception as error:  # damaged bytes make zipfile raise many kinds
+    except Exception as error:  # zipfile raises many types for damaged bytes
         raise InputError(
             f"{path}: not a readable zip file ({oneline(error)}): remove it to download it again"
         ) from error
@@ -81,15 +81,15 @@ def _member(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _arrays(content: dict[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
     """The images and labels of {'features': "n c h w", 'labels': "n"}.
 
-    'features' says channels first, but its bytes are those of channels last. The published code
-    takes the shape at its word, which scrambles colour images.
+    The shape of 'features' is channels first, but the memory layout is channels last. The published
+    code uses the shape as it is, which scrambles colour images.
     """
     x, y = content.get("features"), content.get("labels")
     if x is None or y is None or x.ndim != 4:
         raise InputError(
             f"{where}: expected a dict of 'features' [n, channels, height, width] and 'labels' [n]"
         )
-    if x.size and not (0 <= x.min() and x.max() <= 255):  # not a number fails this, too
+    if x.size and not (0 <= x.min() and x.max() <= 255):  # false for NaN, too
         raise InputError(f"{where}: 'features' has values beyond 0..255: expected images")
     if not np.isin(y, np.arange(len(y))).all():
         raise InputError(f"{where}: 'labels' are not whole numbers from 0: expected classes")

@@ -1,4 +1,4 @@
-"""Train on arrays that one has in memory, from Python."""
+"""Train on arrays in memory, from Python."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from hatjax.workdir import files, results
 
 
 class Result(NamedTuple):
-    """What was learned."""
+    """The result of `fit`."""
 
     accuracy: np.ndarray  # "T T": [t, u] is the accuracy on task u's test examples after task t
     model: models.Model
@@ -37,15 +37,16 @@ def fit(
 ) -> Result:
     """Learn a sequence of tasks, each given as (x_train, y_train, x_test, y_test).
 
-    Examples are images "n h w" or "n h w c", or feature vectors "n d", of any numbers; labels are
-    integers 0..classes-1, a task's own. `settings` are fields of the configuration, by path or in
-    parts: epochs=20, network={"widths": (800, 800)}, **{"approach.s_max": 200.0}. The network is
-    an MLP of 2 x 400 units unless they say otherwise. Without a `workdir` nothing is left on disk;
-    with one, a run like any other is: what was cut off there goes on, what is finished is not
-    learned again, and another run, or one on other arrays, is refused, unless `overwrite` begins
-    anew. A `network` or an `optimizer` may be a name alone, and a network a Flax module of one's
-    own (hatjax.networks.register). Raises InputError for what cannot be used, and Diverged when the
-    loss is no longer a number.
+    Examples are images "n h w" or "n h w c", or feature vectors "n d", of any numeric dtype; labels
+    are integers 0..classes-1, counted within each task. `settings` are configuration fields, by
+    path or nested: epochs=20, network={"widths": (800, 800)}, **{"approach.s_max": 200.0}.
+    `network` and `optimizer` may also be a name, and `network` your own Flax module
+    (hatjax.networks.register); the default is an MLP of 2 x 400 units.
+
+    Without a `workdir` nothing is kept on disk. With one, an interrupted run resumes, and a
+    finished one is not trained again; a run with other settings or arrays is refused, unless
+    `overwrite` starts over. Raises InputError for unusable arguments, and Diverged if the loss
+    becomes NaN or infinite.
     """
     try:
         sets = list(sets)
@@ -59,10 +60,10 @@ def fit(
 
 
 def configured(count: int, approach: str, settings: dict) -> ConfigDict:
-    """The configuration of `count` tasks with settings as `fit` takes them; InputError likewise."""
+    """The configuration of `count` tasks with the settings of `fit`. Raises InputError."""
     given: dict[str, object] = {}
     for name, value in settings.items():
-        if name == "network" and hasattr(value, "rules"):  # a module
+        if name == "network" and hasattr(value, "rules"):  # a Flax module
             name_of = type(value).__name__
             networks.register(name_of, functools.partial(_module, value))
             value = name_of
@@ -77,8 +78,8 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
     for path, value in given.items():
         if path not in known:
             raise unknown("setting", path, known)
-        if path in TOLD:
-            raise InputError(f"setting {path} = {value!r}: {TOLD[path]}")
+        if path in FIXED:
+            raise InputError(f"setting {path} = {value!r}: {FIXED[path]}")
         config.update_from_flattened_dict({path: _like(known[path], value, path)})
     if config.seeds > 1 or config.grid:
         raise InputError("hatjax.fit trains one run: call it for each seed or setting")
@@ -87,7 +88,7 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
 
 
 def _module(module: Any, config: ConfigDict, image: tuple[int, ...]) -> Any:
-    """The same module for any configuration, as networks.register takes it."""
+    """The module, for any configuration and image shape: a factory for networks.register."""
     return module
 
 
@@ -103,10 +104,10 @@ def _fit(
         return Result(accuracy, models.load(where))
 
 
-# Settings that are not a caller's, and what tells them instead.
-TOLD = {
+# Settings that `fit` does not accept, and what to do instead.
+FIXED = {
     "approach.name": 'name it as in hatjax.fit(sets, approach="ewc")',
-    "approach.gated": "the approach tells it",
+    "approach.gated": "the approach determines it",
     "data.root": "the arrays are the data",
     "data.sets": "the arrays are the data",
     "data.image": "the arrays tell it",
@@ -117,18 +118,18 @@ TOLD = {
 
 
 def _flat(path: str, value: object) -> dict[str, object]:
-    """A setting that may be given in parts, by path."""
+    """A setting that may be a nested dict, as {path: value}."""
     if not isinstance(value, dict):
         return {path: value}
     return {k: v for name, part in value.items() for k, v in _flat(f"{path}.{name}", part).items()}
 
 
 def _like(default: object, value: object, path: str) -> object:
-    """`value` as a setting of the default's type; InputError, naming it, if it cannot be one.
+    """`value` converted to the type of `default`; InputError, naming the setting, if impossible.
 
-    Numbers and arrays of NumPy and JAX, lists for tuples and whole numbers for floats will do.
+    Accepts NumPy and JAX arrays and scalars, lists for tuples, and whole numbers for floats.
     """
-    if hasattr(value, "tolist"):  # of NumPy or JAX
+    if hasattr(value, "tolist"):  # NumPy or JAX
         value = value.tolist()
     if isinstance(default, tuple) and isinstance(value, (tuple, list)):
         return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
@@ -143,7 +144,7 @@ def _like(default: object, value: object, path: str) -> object:
 
 @contextlib.contextmanager
 def _in_python() -> Iterator[None]:
-    """Errors name settings as Python's keywords rather than as flags of the command line."""
+    """Rewrite flags in error messages (--config.lr) as keyword arguments (lr)."""
     try:
         yield
     except (InputError, Diverged) as error:

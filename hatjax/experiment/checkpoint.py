@@ -1,11 +1,12 @@
-"""Where the runs of one program stand, and its checkpoints, from which they go on to the same bits.
+"""Progress of the runs of one program: create, restore, save.
 
-An Orbax CheckpointManager keeps the newest two in a folder, each written whole or not at all:
+A program is one compiled training loop for one or more runs. It resumes from a checkpoint with
+bit-identical results. An Orbax CheckpointManager keeps the newest two, each written atomically:
 
     state/        types.State of all runs, and their accuracies and losses
-    about/        as JSON: task and epoch; for each run its configuration, the fingerprints of its
-                  tasks and its metrics.jsonl so far; runs that diverged; versions
-    SHA256SUMS    of these files
+    about/        JSON: task and epoch; for each run its configuration, the fingerprints of its
+                  tasks and its metrics.jsonl so far; diverged runs; versions
+    SHA256SUMS    checksums of these files
 """
 
 import json
@@ -26,21 +27,21 @@ from hatjax.types import Approach, State, Tree, Turn
 from hatjax.workdir import files, results, trees
 
 FOLDER = "checkpoints"
-KEPT = 2  # the newest, and the one before in case that is damaged
+KEPT = 2  # the newest, and one more in case it is damaged
 
 
 @dataclass
 class Progress:
-    """Where the runs of a program stand. It moves on as they learn."""
+    """The progress of the runs of a program, updated as they train."""
 
-    task: int  # which they are learning, from 0; as many as there are when all are learned
-    epoch: int  # of this task, trained so far
-    state: State  # "R ..." on the devices
+    task: int  # being learned, from 0; the number of tasks when all are learned
+    epoch: int  # epochs of this task trained so far
+    state: State  # "R ...", on the devices
     acc: np.ndarray  # "R T T"
     loss: np.ndarray  # "R T T"
-    diverged: dict[int, str]  # why a run's loss is no longer a number, by run
+    diverged: dict[int, str]  # run -> why its loss is not finite
 
-    def going(self) -> list[int]:
+    def active(self) -> list[int]:
         """The runs that have not diverged."""
         return [r for r in range(len(self.acc)) if r not in self.diverged]
 
@@ -50,7 +51,7 @@ class Progress:
 
 
 def versions() -> dict[str, str]:
-    """The versions and the device that the last bits of the numbers depend on."""
+    """The versions and the device, on which the last bits of the results depend."""
     return {
         "hatjax": hatjax.__version__,
         "jax": jax.__version__,
@@ -59,17 +60,17 @@ def versions() -> dict[str, str]:
 
 
 def folder_of(folder: Path, names: list[str]) -> Path:
-    """Where the program of the runs `names` of the sweep in `folder` keeps its checkpoints."""
+    """The checkpoint folder of the program of the runs `names` of the sweep in `folder`."""
     if len(names) == 1:
         return folder / names[0] / FOLDER
     return folder / FOLDER / names[0]
 
 
 def save(inputs: Inputs, progress: Progress, only: int | None = None) -> None:
-    """Save where the runs of a program stand.
+    """Save a checkpoint of a program.
 
-    `only` is the number of a single run, which can then go on by itself. Every process takes part,
-    and one writes. Raises Unwritable.
+    With `only`, save that run alone, so that it can resume by itself. Every process takes part; one
+    writes. Raises Unwritable.
     """
     runs = list(range(inputs.count)) if only is None else [only]
     state = inputs.placement.fetch(packed(progress.state))
@@ -80,15 +81,15 @@ def save(inputs: Inputs, progress: Progress, only: int | None = None) -> None:
         "accuracy": progress.acc[runs],
         "loss": progress.loss[runs],
     }
-    names, lost = [inputs.names[r] for r in runs], progress.diverged
+    names, diverged = [inputs.names[r] for r in runs], progress.diverged
     about = {
         "task": progress.task,
         "epoch": progress.epoch,
         "runs": {inputs.names[r]: inputs.configs[r].to_dict() for r in runs},
         "data": [inputs.fingerprints(r) for r in runs],
         "metrics": [results.read_metrics(inputs.places[r]) for r in runs],
-        # A run that goes on by itself tries again.
-        "diverged": {inputs.names[r]: lost[r] for r in runs if r in lost and len(runs) > 1},
+        # A run that is saved alone is not marked as diverged: it tries again when it resumes.
+        "diverged": {inputs.names[r]: diverged[r] for r in runs if r in diverged and len(runs) > 1},
         "versions": versions(),
     }
     with files.writing(inputs.folder if only is None else inputs.places[only]):
@@ -98,18 +99,18 @@ def save(inputs: Inputs, progress: Progress, only: int | None = None) -> None:
 
 
 def numbers(folder: Path) -> list[int]:
-    """The numbers of the checkpoints in `folder`, the newest first."""
+    """The numbers of the checkpoints in `folder`, newest first."""
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 
-def begun(folder: Path) -> bool:
-    """Whether `folder` holds checkpoints, whole or not."""
+def exists(folder: Path) -> bool:
+    """Whether `folder` holds any checkpoint, even a damaged one."""
     return bool(folder.is_dir() and any(folder.iterdir()))
 
 
 def newest(folder: Path) -> tuple[int | None, list[Path]]:
-    """The number of the newest whole checkpoint in `folder`, and the newer ones, damaged."""
+    """The number of the newest intact checkpoint in `folder`, and the newer damaged ones."""
     damaged: list[Path] = []
     for number in numbers(folder):
         if not trees.altered(folder / str(number)):
@@ -119,9 +120,9 @@ def newest(folder: Path) -> tuple[int | None, list[Path]]:
 
 
 def read_about(folder: Path, number: int) -> dict[str, Any]:
-    """The JSON of a whole checkpoint, with its configurations as ConfigDict.
+    """Read the JSON part of an intact checkpoint, with its configurations as ConfigDict.
 
-    Raises InputError if it is not what `save` wrote.
+    Raises InputError if it is not in the format of `save`.
     """
     try:
         about = dict(trees.checkpoint_about(folder, number))
@@ -135,7 +136,7 @@ def read_about(folder: Path, number: int) -> dict[str, Any]:
             and isinstance(about["diverged"], dict)
         ):
             raise ValueError("fields of other types")
-    except Exception as error:  # Orbax raises many kinds
+    except Exception as error:  # Orbax raises many types
         raise unreadable(folder / str(number), error) from error
     return about | {"runs": runs}
 
@@ -143,14 +144,14 @@ def read_about(folder: Path, number: int) -> dict[str, Any]:
 def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path} cannot be read ({oneline(error)}): it was written by another version of hatjax; "
-        "begin anew with --overwrite"
+        "start over with --overwrite"
     )
 
 
 def restore(
     folder: Path, number: int, inputs: Inputs, approach: Approach, about: dict[str, Any]
 ) -> Progress:
-    """Where the runs of a program stood at a checkpoint, read by process 0 for all.
+    """Restore the progress of a program from a checkpoint, which process 0 reads for all.
 
     Raises InputError if the checkpoint cannot be read.
     """
@@ -165,7 +166,7 @@ def restore(
             raise unreadable(folder / str(number), error) from error
 
     saved = replicas.by_first(read)
-    if saved is None:  # another process, which hears from the first what stands in the checkpoint
+    if saved is None:  # not process 0: placeholders for what it broadcasts
         saved = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     saved = replicas.from_first(saved)
     copies = inputs.placement.padded - inputs.count
@@ -181,7 +182,7 @@ def restore(
 
 
 def state_shapes(inputs: Inputs, approach: Approach) -> State:
-    """The shapes of the state "R ..." of the runs, without the copies that fill up devices."""
+    """The shapes of the state "R ...", without the copies that pad R to the number of devices."""
     functions = train.functions(inputs.config, approach)
     turn, hyper = Turn(np.int32(0), np.int32(0)), train.hyperparameters(inputs.config)
 
@@ -192,7 +193,7 @@ def state_shapes(inputs: Inputs, approach: Approach) -> State:
 
 
 def packed(tree: Tree) -> Tree:
-    """The tree with its random keys as plain numbers."""
+    """The tree with its random keys as integer arrays, for saving."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
 
 
@@ -210,17 +211,17 @@ def is_key(x) -> bool:
 
 
 class Clock:
-    """Says after which epochs a checkpoint is due: every so many epochs, or minutes."""
+    """Says when a checkpoint is due: every `epochs` epochs or `minutes` minutes; 0 means never."""
 
     def __init__(self, epochs: int, minutes: float):
         self.epochs, self.seconds, self.last = epochs, 60 * minutes, time.monotonic()
 
     def due(self, epoch: int) -> bool:
-        """Whether one is due when so many epochs of a task are trained."""
+        """Whether a checkpoint is due after `epoch` epochs of a task."""
         by_number = self.epochs and epoch % self.epochs == 0
         late = self.seconds and time.monotonic() - self.last >= self.seconds
         return bool(by_number or late)
 
     def reset(self) -> None:
-        """One has been saved."""
+        """Restart the timer, after a checkpoint."""
         self.last = time.monotonic()

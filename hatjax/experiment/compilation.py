@@ -1,4 +1,4 @@
-"""Compiled programs are kept, so that the next start compiles nothing."""
+"""JAX's persistent compilation cache, so that the next start need not compile."""
 
 import logging
 import tempfile
@@ -11,17 +11,14 @@ from hatjax.errors import InputError
 
 
 def use_cache() -> None:
-    """Keep compiled programs in the user's cache folder.
-
-    If it cannot be written, a warning says so, and they are not kept.
-    """
+    """Keep compiled programs in the user's cache folder; warn if it cannot be written."""
     if not jax.config.values["jax_enable_compilation_cache"]:
         return
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     chosen = jax.config.values["jax_compilation_cache_dir"]
     try:
         where = chosen or str(cache() / "xla")
-        if "://" not in where:  # else it is no folder of this machine
+        if "://" not in where:  # otherwise it is remote storage
             Path(where).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=where):
                 pass

@@ -1,4 +1,4 @@
-"""What a run would do: what --dry_run prints."""
+"""The description of a run that --dry_run prints."""
 
 import jax
 import numpy as np
@@ -28,13 +28,13 @@ def describe(config: ConfigDict) -> str:
     counts = networks.count(network)
     lines += ["", f"{sum(counts.values()):,} parameters"]
     lines += [f"  {part:6} {n:12,}" for part, n in counts.items()]
-    if network.axes:  # networks with another structure have loops, whose rounds are not known
+    if network.axes:  # the others have loops of unknown length
         lines += ["", f"{flops(config, approach, sequence):,} FLOPs an image, forward"]
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
 
 
 def flops(config: ConfigDict, approach: Approach, sequence: list[Task]) -> int:
-    """The floating-point operations of the products that classify one image."""
+    """The floating-point operations of the matrix products that classify one image."""
     params, memory = jax.eval_shape(approach.init, jax.random.key(0))
     x = jax.ShapeDtypeStruct((1, *sequence[0].train.x.shape[1:]), np.float32)
     hyper = train.hyperparameters(config)

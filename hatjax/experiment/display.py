@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, plain lines in a log."""
+"""Progress and results for people: a live line on a terminal, plain lines in a log."""
 
 import contextlib
 import time
@@ -12,11 +12,11 @@ from rich.table import Column
 
 from hatjax.analysis import metrics
 
-SHOWN = 12  # so many tasks fit a printed matrix
+MAX_COLUMNS = 12  # of a printed matrix
 
 
 class Screen(Console):
-    """A console that falls silent when nobody reads it any more: Ctrl-C ends `| tee`, too."""
+    """A console that ignores a closed pipe: Ctrl-C also ends the `tee` of `| tee`."""
 
     def on_broken_pipe(self) -> None:
         with contextlib.suppress(SystemExit):
@@ -24,7 +24,7 @@ class Screen(Console):
 
 
 class Reporter:
-    """Prints the course of a run. On a terminal the current epoch is a line that renews itself."""
+    """Prints the progress of training; on a terminal, the current epoch is one live line."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Reporter:
         epochs: int,
         replicas: int = 1,
         quiet: bool = False,
-        done: int = 0,  # epochs before
+        done: int = 0,  # epochs trained before this start
     ):
         self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
         self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
@@ -58,9 +58,9 @@ class Reporter:
         self.bar.stop()
 
     def epoch(self, rows: Sequence[dict]) -> None:
-        """After an epoch; `rows` are its lines of metrics.jsonl, of each replica that still learns.
+        """Show an epoch; `rows` has its line of metrics.jsonl for each replica that still trains.
 
-        Of several the means are shown.
+        Shows the mean over replicas.
         """
         row = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
         row |= {k: rows[0][k] for k in ("task", "epoch")}
@@ -81,8 +81,8 @@ class Reporter:
             left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
             self.console.print(f"{line}  at most {left:.0f} s left")
 
-    def scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
-        """Before task t; `layers` are those with few free units, of each run that has some."""
+    def warn_scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
+        """Warn before task t; `layers` has the shares of free units of each run that has few."""
         if not layers:
             return
         least = {
@@ -92,12 +92,12 @@ class Reporter:
         runs = f" in {len(layers)} of {self.replicas} runs" if self.replicas > 1 else ""
         self.console.print(
             f"warning: few units are free before task {t + 1}/{len(self.tasks)}{runs} ({shares}), "
-            "and it can hardly learn: widen the layers (--config.network.widths), or make units "
-            "dearer, so that tasks take fewer (--config.approach.c)"
+            "so it can hardly learn: widen the layers (--config.network.widths), or penalise units "
+            "more, so that tasks use fewer (--config.approach.c)"
         )
 
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
-        """After task t; acc "R t+1" are the runs' test accuracies on the tasks so far."""
+        """Report task t; acc "R t+1" holds the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
         self.bar.update(self.total, completed=(t + 1) * self.epochs - self.done)
         before = f", on all before {acc[:-1].mean():.1%}" if t else ""
@@ -110,9 +110,9 @@ class Reporter:
 
 
 def comparison(accs: dict[str, np.ndarray], where: Path) -> str:
-    """The accuracies "T T" of a sweep's runs by name: each run, and the mean over seeds.
+    """The results of a sweep as text: each run, and means over seeds.
 
-    `where` is the sweep's folder.
+    `accs` has the accuracies "T T" of each run by name; `where` is the sweep's folder.
     """
     rows = {
         name: (metrics.average_accuracy(a), metrics.backward_transfer(a))
@@ -134,9 +134,9 @@ def comparison(accs: dict[str, np.ndarray], where: Path) -> str:
 
 
 def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path) -> str:
-    """The results of a run: accuracy matrix "T T", its metrics, capacity used, where they lie."""
+    """The results of a run as text: accuracies "T T", metrics, capacity used, and the workdir."""
     lines = [""]
-    if len(acc) <= SHOWN:
+    if len(acc) <= MAX_COLUMNS:
         lines += ["accuracy (%) on each task (column) after learning each task (row)"]
         for t, row in enumerate(acc):
             cells = "".join(f"{100 * a:6.1f}" for a in row[: t + 1])
@@ -144,8 +144,8 @@ def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path)
     else:
         lines += [f"accuracy (%) on each of the {len(acc)} tasks after the last"]
         lines += [
-            "    " + "".join(f"{100 * a:6.1f}" for a in acc[-1][i : i + SHOWN])
-            for i in range(0, len(acc), SHOWN)
+            "    " + "".join(f"{100 * a:6.1f}" for a in acc[-1][i : i + MAX_COLUMNS])
+            for i in range(0, len(acc), MAX_COLUMNS)
         ]
     lines += [
         "",
@@ -158,9 +158,9 @@ def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path)
 
 
 def used(capacity: dict[str, dict[str, float]]) -> list[str]:
-    """The lines of metrics.capacity: a column for each gate, or a line where they are many."""
+    """metrics.capacity as lines of text: a column for each gate, or a line if there are many."""
     kinds = ("units", "weights")
-    if len(capacity) <= SHOWN // 2:
+    if len(capacity) <= MAX_COLUMNS // 2:
         width = max(8, 2 + max(map(len, capacity)))
         head = "capacity used" + "".join(f"{gate:>{width}}" for gate in capacity)
         rows = {k: "".join(f"{of[k]:{width}.1%}" for of in capacity.values()) for k in kinds}

@@ -1,4 +1,4 @@
-"""An epoch whose loss is not a number: what is kept, and what a person is told."""
+"""What happens after an epoch whose loss is not finite."""
 
 import jax
 import numpy as np
@@ -20,10 +20,10 @@ def handle(
     failed: list[int],
     scores: dict[str, np.ndarray],
 ) -> None:
-    """After an epoch in which the losses of the runs `failed` were not numbers.
+    """Handle an epoch in which the losses of the runs `failed` were not finite.
 
-    The program has taken them back to before it, with a lower rate if config.on_nan says so. If
-    not, they end here, and where they stood is saved in their workdirs.
+    The compiled program has reset them to before the epoch. With config.on_nan "lower" they go on
+    with a lower learning rate; otherwise they end, with a checkpoint in their workdirs.
     """
     t, epoch = progress.task, progress.epoch
     for r in failed:
@@ -40,7 +40,7 @@ def handle(
         progress.diverged[r] = (
             f"{what}; the largest gradient of step {blamed + 1} is that of "
             f"{largest_gradient(inputs, approach, progress, r, blamed)}: try a smaller --config.lr "
-            f"(now {config.lr}) or --config.approach.clip (now {config.approach.clip}), or go on "
+            f"(now {config.lr}) or --config.approach.clip (now {config.approach.clip}), or resume "
             "from before this epoch with --config.on_nan=lower"
         )
         place = inputs.places[r]
@@ -53,15 +53,16 @@ def handle(
 def largest_gradient(
     inputs: Inputs, approach: Approach, progress: Progress, r: int, step: int
 ) -> str:
-    """The parameter of run r with the largest gradient at a step of the epoch to come, its size."""
+    """The parameter with the largest gradient, and its size, at a step of run r's next epoch."""
     config = inputs.configs[r]
 
     def sizes(state: State, data: Data, turn: Turn, hyper: train.Hyper) -> Tree:
         return train.gradient_sizes(config, approach, state, data, turn, hyper, step)
 
-    saved = inputs.one(r, inputs.placement.fetch(checkpoint.packed(progress.state)))
+    saved = inputs.of_run(r, inputs.placement.fetch(checkpoint.packed(progress.state)))
     state = checkpoint.unpacked(saved, progress.state)
-    found = jax.jit(sizes)(state, *inputs.alone(r, progress.task), train.hyperparameters(config))
+    data, turn = inputs.single_run(r, progress.task)
+    found = jax.jit(sizes)(state, data, turn, train.hyperparameters(config))
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(found))
     path, size = max(leaves, key=lambda leaf: leaf[1])
     return f"{jax.tree_util.keystr(path, simple=True, separator='/')} ({size:.2g})"

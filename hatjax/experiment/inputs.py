@@ -1,4 +1,4 @@
-"""What one program trains on: the settings, random keys and images of its runs."""
+"""The inputs of one program: settings, random keys and images of its runs."""
 
 import math
 from pathlib import Path
@@ -16,10 +16,10 @@ from hatjax.types import Approach, Array, Data, Task, Tree, Turn
 class Inputs:
     """The inputs of R runs that one program trains together.
 
-    `configs` are the runs' by the names of their workdirs in `folder`, the sweep's; a run on its
-    own has the name "", and `folder` is its workdir. `sequences` holds the tasks of each seed among
-    them. The devices get equal shares: where R is not a multiple of their number, the last run is
-    repeated, and the results of its copies are dropped.
+    `folder` is that of the sweep; `configs` maps the names of the runs' workdirs in it to their
+    configurations. A single run has the name "", and `folder` is its workdir. `sequences` maps each
+    seed to its tasks. Every device gets the same number of runs: if R does not divide evenly, the
+    last run is repeated, and the results of the copies are dropped.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Inputs:
     ):
         self.names, self.configs, self.count = list(configs), list(configs.values()), len(configs)
         self.folder, self.places = folder, [folder / name for name in configs]
-        self.config = self.configs[0]  # for the fields that are the same in all of them
+        self.config = self.configs[0]  # for fields that all runs share
         self.placement = replicas.Placement(self.count)
         padded = [*self.configs, *[self.configs[-1]] * (self.placement.padded - self.count)]
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
@@ -58,12 +58,12 @@ class Inputs:
         return self._fold(self._seeds, i)
 
     def turn(self, t: int) -> Turn:
-        """Task t, and its row in each run."""
+        """Task t, and its row in the per-task arrays of each run."""
         rows = np.array([sequence[t].row for sequence in self.tasks], np.int32)
         return Turn(self.placement.put(rows), self.placement.put(np.int32(t), shared=True))
 
     def data(self, t: int, split: str) -> Data:
-        """Task t's `split` on the devices; joint training trains on the tasks before it, too."""
+        """Task t's `split` on the devices; joint training adds earlier tasks, except for "test"."""
         union = self.union and split != "test"
         each = [
             feed.pad(sequence, t, split, self._lengths[split], union)
@@ -72,18 +72,18 @@ class Inputs:
         return self.placement.data(feed.stack(each, self._version))
 
     def batches(self, r: int, t: int) -> tuple[int, int]:
-        """The number of batches and of examples that run r has in an epoch of task t."""
+        """The numbers of batches and of examples in an epoch of run r on task t."""
         n = feed.count(self.tasks[r], t, "train", self.union)
         return math.ceil(n / self.config.batch), n
 
-    def alone(self, r: int, t: int) -> tuple[Data, Turn]:
-        """What run r trains on in task t, without the axis R of runs."""
+    def single_run(self, r: int, t: int) -> tuple[Data, Turn]:
+        """The training data and turn of run r in task t, without the axis R of runs."""
         sequence = self.tasks[r]
         length = self._lengths["train"]
         return feed.put(sequence, t, "train", length, self.union), feed.turn(sequence, t)
 
-    def one(self, r: int, tree: Tree) -> Tree:
-        """Run r's part of a tree "R ..." on the host."""
+    def of_run(self, r: int, tree: Tree) -> Tree:
+        """Run r's slice of a tree "R ...", on the host."""
         return jax.tree.map(lambda x: np.asarray(x[r]), tree)
 
     def fingerprints(self, r: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where the numbers of runs go while they train: metrics.jsonl, TensorBoard, a person's screen."""
+"""Logging while runs train: metrics.jsonl, TensorBoard and the screen."""
 
 import contextlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from hatjax.workdir import files, results
 
 
 class Log(contextlib.ExitStack):
-    """Open as long as the runs train; `board` and `quiet` are as in run.run_sweep."""
+    """A context that is open while the runs train; `board` and `quiet` as in run.run_sweep."""
 
     def __init__(self, inputs: Inputs, progress: Progress, quiet: bool, board: bool):
         super().__init__()
@@ -27,19 +27,19 @@ class Log(contextlib.ExitStack):
             progress.task * epochs + progress.epoch,
         )
         self.boards: dict[int, tensorboard.Board] = {}
-        for r in progress.going() if board and self.writes else ():
+        for r in progress.active() if board and self.writes else ():
             with files.writing(where := self.places[r]):
                 self.boards[r] = tensorboard.Board(where, results.epochs(where))
             self.callback(self.boards[r].close)
         self.enter_context(self.report)
 
     def say(self, notes: Sequence[str]) -> None:
-        """Print lines that are not of an epoch."""
+        """Print notes."""
         for note in notes:
             self.report.console.print(note)
 
     def epoch(self, rows: dict[int, dict]) -> None:
-        """After an epoch; `rows` are the lines of metrics.jsonl by run. Raises Unwritable."""
+        """Log an epoch; `rows` maps runs to lines of metrics.jsonl. Raises Unwritable."""
         for r, row in rows.items() if self.writes else ():
             with files.writing(self.places[r]):
                 results.append(self.places[r], row)
@@ -51,18 +51,18 @@ class Log(contextlib.ExitStack):
     def task(
         self, approach: Approach, progress: Progress, params: Tree, memory: Tree, seconds: float
     ) -> None:
-        """After a task; `params` and `memory` are those with which it ends, "R ..." on the host."""
-        t, going = progress.task, progress.going()
+        """Log a finished task; `params` and `memory` are those at its end, "R ..." on the host."""
+        t, active = progress.task, progress.active()
         acc = progress.acc[:, t, : t + 1]
-        for r in self.boards.keys() & set(going):
-            own, remembered = self.inputs.one(r, params), self.inputs.one(r, memory)
+        for r in self.boards.keys() & set(active):
+            own, remembered = self.inputs.of_run(r, params), self.inputs.of_run(r, memory)
             tasks, hyper = self.inputs.tasks[r], train.hyperparameters(self.inputs.configs[r])
             past = approach.past(remembered)
             gates = approach.gates(own, remembered, tasks[t].row, hyper)
             with files.writing(self.places[r]):
                 self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
-        self.report.task(t, progress.epoch, seconds, acc[going])
+        self.report.task(t, progress.epoch, seconds, acc[active])
         if t + 1 < self.inputs.total:
             past = approach.past(memory)
-            scarce = [metrics.scarce(past, r) for r in going]
-            self.report.scarce(t + 1, [layers for layers in scarce if layers])
+            scarce = [metrics.scarce(past, r) for r in active]
+            self.report.warn_scarce(t + 1, [layers for layers in scarce if layers])

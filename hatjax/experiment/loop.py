@@ -1,4 +1,4 @@
-"""The runs of one program, from the first task to the last."""
+"""The training loop of one program, from the first task to the last."""
 
 import time
 
@@ -21,18 +21,18 @@ def train_all(
     board: bool,
     stopping: stop.Stopping,
 ) -> Progress:
-    """Train the runs of a program on all tasks, from where they stand; returns where that is.
+    """Train the runs of a program on all tasks, resuming from a checkpoint if there is one.
 
-    Raises Interrupted and Unwritable.
+    Returns their final progress. Raises Interrupted and Unwritable.
     """
     program = replicas.compile(inputs.config, approach, inputs.placement.padded)
     progress, notes = resume.begin_or_resume(inputs, approach, program)
     with Log(inputs, progress, quiet, board) as log:
         log.say(notes)
-        while progress.task < inputs.total and progress.going():
+        while progress.task < inputs.total and progress.active():
             began, t = time.monotonic(), progress.task
             learned = train_task(inputs, approach, program, progress, log, stopping)
-            if not progress.going():
+            if not progress.active():
                 break
             evaluate(inputs, program, progress, learned)
             params, memory = inputs.placement.fetch(learned)
@@ -56,23 +56,23 @@ def train_task(
     log: Log,
     stopping: stop.Stopping,
 ) -> tuple[Tree, Tree]:
-    """Train the task of `progress` to its end; parameters and memory with which it ends."""
+    """Train the current task to its end; returns the parameters and memory after it."""
     t, config, fetch = progress.task, inputs.config, inputs.placement.fetch
     turn, data, valid = inputs.turn(t), inputs.data(t, "train"), inputs.data(t, "valid")
-    going = set(progress.going()) - set(np.flatnonzero(fetch(progress.state.schedule.done)))
+    active = set(progress.active()) - set(np.flatnonzero(fetch(progress.state.schedule.done)))
     clock = checkpoint.Clock(config.checkpoint.epochs, config.checkpoint.minutes)
-    while approach.trained and going and progress.epoch < config.epochs:
+    while approach.trained and active and progress.epoch < config.epochs:
         progress.state, scores = program.epoch(progress.state, data, valid, turn, inputs.hyper)
         scores, rows = fetch(scores), {}
-        failed = [r for r in sorted(going) if scores["failed"][r]]
-        for r in sorted(going.difference(failed)):
+        failed = [r for r in sorted(active) if scores["failed"][r]]
+        for r in sorted(active.difference(failed)):
             rows[r] = row(inputs, approach, r, progress, {k: v[r] for k, v in scores.items()})
         if failed:
             failure.handle(inputs, approach, progress, log, failed, scores)
         log.epoch(rows)
-        going -= progress.diverged.keys() | set(np.flatnonzero(scores["done"]))
+        active -= progress.diverged.keys() | set(np.flatnonzero(scores["done"]))
         progress.epoch += 1
-        if going and progress.epoch < config.epochs:
+        if active and progress.epoch < config.epochs:
             if any(replicas.agreed([clock.due(progress.epoch)])):
                 checkpoint.save(inputs, progress)
                 clock.reset()
@@ -83,7 +83,7 @@ def train_task(
 def evaluate(
     inputs: Inputs, program: train.Program, progress: Progress, learned: tuple[Tree, Tree]
 ) -> None:
-    """Test the task just learned and all before it: a row of the accuracies and losses."""
+    """Test the learned task and all before it: fills row t of the accuracies and losses."""
     t = progress.task
     for u in range(t + 1):
         scores = program.evaluate(*learned, inputs.data(u, "test"), inputs.turn(u), inputs.hyper)
@@ -93,16 +93,16 @@ def evaluate(
 
 
 def publish(inputs: Inputs, progress: Progress, params: Tree, memory: Tree) -> None:
-    """Put the matrices and the model after a task, "R ..." on the host, into the workdirs."""
-    for r in progress.going() if replicas.writes() else ():
+    """Write results after a task to the workdirs; `params`, `memory` are "R ..." on the host."""
+    for r in progress.active() if replicas.writes() else ():
         place = inputs.places[r]
         with files.writing(place):
             results.save(
                 place,
                 progress.acc[r],
                 progress.loss[r],
-                inputs.one(r, params),
-                inputs.one(r, memory),
+                inputs.of_run(r, params),
+                inputs.of_run(r, memory),
             )
 
 
@@ -112,7 +112,7 @@ def halt(
     progress: Progress,
     saved: bool = False,
 ) -> None:
-    """Raise Interrupted if a process was told to stop, after saving unless that is done."""
+    """Raise Interrupted if any process was told to stop; first save, unless already `saved`."""
     if replicas.anywhere(stopping()):
         if not saved:
             checkpoint.save(inputs, progress)
@@ -120,13 +120,13 @@ def halt(
 
 
 def finish(inputs: Inputs, progress: Progress) -> None:
-    """The runs that have learned all tasks are done; only then do their checkpoints go.
+    """Mark runs that have learned all tasks as done, and then remove their checkpoints.
 
-    A run whose loss was no longer a number keeps its own, from before that epoch.
+    A diverged run keeps its own checkpoint, from before the failed epoch.
     """
     if not replicas.writes():
         return
-    done = [inputs.places[r] for r in progress.going()]
+    done = [inputs.places[r] for r in progress.active()]
     for place in done:
         with files.writing(place):
             files.flush(place)
@@ -138,12 +138,12 @@ def finish(inputs: Inputs, progress: Progress) -> None:
 
 
 def row(inputs: Inputs, approach: Approach, r: int, progress: Progress, scores: dict) -> dict:
-    """The line of metrics.jsonl of run r after an epoch; `scores` are those of program.epoch."""
+    """Run r's line of metrics.jsonl for an epoch; `scores` are those of program.epoch."""
     config, (batches, n) = inputs.configs[r], inputs.batches(r, progress.task)
     losses = scores["losses"][:batches]
     line = {"task": progress.task, "epoch": progress.epoch, "train_loss": float(losses.mean())}
     place = train.progress(config, np.array([0, batches - 1]), batches, n)
     for name, ends in approach.annealed(place, train.hyperparameters(config)).items():
         line |= {f"{name}_first": float(ends[0]), f"{name}_last": float(ends[1])}
-    aside = ("losses", "failed", "done")
-    return line | {k: float(v) for k, v in scores.items() if k not in aside}
+    omitted = ("losses", "failed", "done")
+    return line | {k: float(v) for k, v in scores.items() if k not in omitted}

@@ -1,4 +1,4 @@
-"""What to do when the memory does not hold the runs of a program."""
+"""Advice when the runs of a program do not fit into memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from hatjax.types import Approach, Task
 def advice(
     config: ConfigDict, approach: Approach, sequence: list[Task], count: int
 ) -> Iterator[None]:
-    """Raises InputError, which says what would fit, where memory does not hold `count` runs."""
+    """Turn running out of memory with `count` runs into an InputError that says what would fit."""
     free = replicas.free_memory()
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        said = ("RESOURCE_EXHAUSTED", "Out of memory")  # now, and by older releases
+        said = ("RESOURCE_EXHAUSTED", "Out of memory")  # by current and by older releases of JAX
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in said):
             raise
         raise InputError(

@@ -1,4 +1,4 @@
-"""Runs begin, or go on from their checkpoint as if there had been no pause."""
+"""Start the runs of a program, or resume them from their checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -18,26 +18,26 @@ from hatjax.workdir import files, results
 def begin_or_resume(
     inputs: Inputs, approach: Approach, program: train.Program
 ) -> tuple[Progress, list[str]]:
-    """Where the runs of a program stand, and what a person should know of that.
+    """The progress of a program, new or from its newest checkpoint, and notes for the user.
 
-    Raises InputError for a checkpoint of other settings or images, or one that cannot be read.
+    Raises InputError for a checkpoint with other settings or images, or an unreadable one.
     """
     folder = checkpoint.folder_of(inputs.folder, inputs.names)
 
-    def look() -> dict[str, Any]:
+    def read_newest() -> dict[str, Any]:
         number, damaged = checkpoint.newest(folder)
         notes = [f"checkpoint {path} is damaged: going back" for path in damaged]
         found = {"number": number, "damaged": [str(path) for path in damaged], "notes": notes}
         if number is None:
-            if checkpoint.begun(folder):
+            if checkpoint.exists(folder):
                 notes.append(f"no whole checkpoint is left in {folder}: beginning anew")
             return found
         about = checkpoint.read_about(folder, number)
         notes += check(folder / str(number), inputs, about)
         return found | {k: about[k] for k in ("task", "epoch", "diverged", "metrics")}
 
-    def bring_back() -> None:
-        """The workdirs hold what they held at the checkpoint; or nothing, without one."""
+    def reset_workdirs() -> None:
+        """Reset the workdirs to their content at the checkpoint; empty them if there is none."""
         for path in found["damaged"]:
             with files.writing(inputs.folder):
                 files.remove(Path(path))
@@ -53,19 +53,19 @@ def begin_or_resume(
                 if r not in progress.diverged:
                     results.write_tasks(place, inputs.tasks[r], inputs.fingerprints(r))
 
-    found = replicas.told_by_first(look)
+    found = replicas.told_by_first(read_newest)
     number, notes = found["number"], found["notes"]
     if number is None:
         progress = begin(inputs, program)
     else:
         progress = checkpoint.restore(folder, number, inputs, approach, found)
         notes = [*notes, f"going on after {progress}"]
-    replicas.by_first(bring_back)
+    replicas.by_first(reset_workdirs)
     return progress, notes
 
 
 def begin(inputs: Inputs, program: train.Program) -> Progress:
-    """Before the first epoch of the first task."""
+    """The progress before the first epoch of the first task."""
     params, memory = program.init(inputs.key(0))
     state = program.begin(params, memory, inputs.turn(0), inputs.key(1), inputs.hyper)
     acc, loss = np.zeros((2, inputs.count, inputs.total, inputs.total))
@@ -73,26 +73,26 @@ def begin(inputs: Inputs, program: train.Program) -> Progress:
 
 
 def check(where: Path, inputs: Inputs, about: dict[str, Any]) -> list[str]:
-    """What a person should know of a checkpoint before its runs go on.
+    """Notes for the user on a checkpoint from which runs resume.
 
-    Raises InputError if it is of other settings or other images than those of `inputs`.
+    Raises InputError if its runs, settings or images are not those of `inputs`.
     """
     if [*about["runs"]] != inputs.names:
         raise InputError(
             f"{where} is of the runs {', '.join(about['runs'])}, not of "
-            f"{', '.join(inputs.names)}: begin anew with --overwrite"
+            f"{', '.join(inputs.names)}: start over with --overwrite"
         )
     for r, (config, data) in enumerate(zip(about["runs"].values(), about["data"], strict=True)):
         if other := files.differences(config, inputs.configs[r]):
             raise InputError(
-                f"{where} is of another configuration ({'; '.join(other)}): begin "
-                "anew with --overwrite"
+                f"{where} is of another configuration ({'; '.join(other)}): start "
+                "over with --overwrite"
             )
         results.same_tasks(inputs.places[r], data, inputs.fingerprints(r))
     now, then = checkpoint.versions(), about["versions"]
     return [
         f"the checkpoint was made with {k} {then.get(k)}, this is {now[k]}: the last digits of the "
-        "results may differ from those of a run without a pause"
+        "results may differ from those of an uninterrupted run"
         for k in now
         if then.get(k) != now[k]
     ]

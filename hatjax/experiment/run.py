@@ -1,4 +1,4 @@
-"""A whole experiment, top to bottom: learn the tasks in turn, evaluate, keep the results."""
+"""A whole experiment: learn the tasks in turn, evaluate, save the results."""
 
 import contextlib
 from collections.abc import Iterable
@@ -21,9 +21,9 @@ from hatjax.workdir import files, results
 
 
 def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Network]:
-    """The tasks and the network of a configuration; InputError for whatever cannot be used.
+    """The tasks and the network of a configuration. Raises InputError if it cannot be used.
 
-    `sequence` is the tasks where they are given as arrays (tasks.of_arrays).
+    `sequence` has the tasks if they were given as arrays (tasks.of_arrays).
     """
     configs.check(config)
     sequence = sequence or tasks.make(config)
@@ -32,7 +32,7 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
     networks.check_memory(network, times=3)  # parameters, gradients and the best parameters
-    if network.units and config.network.name not in networks.OURS:  # the tests probe ours
+    if network.units and config.network.name not in networks.OURS:  # ours pass in the tests
         networks.probe(network, image)
     return sequence, network
 
@@ -44,9 +44,9 @@ def run(
     board: bool = False,
     stopping: stop.Stopping | None = None,
 ) -> np.ndarray:
-    """Train on all tasks and keep the results in the workdir `where`; returns the accuracies "T T".
+    """Train on all tasks, save the results in the workdir `where`, return the accuracies "T T".
 
-    As `run_sweep`, of a single run, whose results are printed.
+    Like `run_sweep` for a single run, but prints a summary of the results.
     """
     (acc,) = run_sweep(where, {"": config}, overwrite, board=board, stopping=stopping)
     print(recall(where))
@@ -63,15 +63,16 @@ def run_sweep(
     board: bool = False,
     stopping: stop.Stopping | None = None,
 ) -> list[np.ndarray]:
-    """Train `runs` by name, as plans.replicas gives them, each in a folder of its own in `folder`.
+    """Train a sweep: the configurations `runs` by name (plans.replicas), in folders of `folder`.
 
-    Returns the accuracies "T T" of each. A run that was cut off there goes on, and one that has
-    finished stays as it is, unless `overwrite` begins anew. One program trains `at_once` runs, or
-    as many as the memory holds. `sequence` is as in `prepare`, for a single run; `quiet` prints no
-    progress; `board` writes TensorBoard's event files, too; `stopping` is what stop.requested
-    gives. Raises InputError, before anything is written, for what cannot be used; Unwritable when
-    results cannot be written; Interrupted when it was told to stop; and, when all other runs have
-    finished, Diverged if a loss was no longer a number. What was saved stays.
+    Returns the accuracies "T T" of each run. Interrupted runs resume and finished ones are kept,
+    unless `overwrite` starts all over. One program trains `at_once` runs (0: as many as fit into
+    memory). `sequence` is as in `prepare`, for a single run; `quiet` prints no progress; `board`
+    also writes TensorBoard event files; `stopping` comes from stop.requested.
+
+    Raises InputError for unusable input, before anything is written; Unwritable if results cannot
+    be written; Interrupted if told to stop; and Diverged if a loss was not finite, after all other
+    runs have finished. What was saved stays.
     """
     stopping = stopping or stop.Stopping()
     if board:
@@ -86,13 +87,15 @@ def run_sweep(
     approach = approaches.make(config, network)
     diverged: list[str] = []
     with contextlib.ExitStack() as locks:
-        left = replicas.told_by_first(lambda: open_all(folder, runs, overwrite, locks))
-        most = at_once or len(left)
+        left = replicas.told_by_first(lambda: prepare_workdirs(folder, runs, overwrite, locks))
+        max_runs = at_once or len(left)
         if len(left) > 1 and not at_once:
-            (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
-        if len(left) > most and replicas.writes():
-            print(f"{len(left)} runs, {most} at once")
-        programs = replicas.told_by_first(lambda: planned(folder, runs, left, most, at_once, locks))
+            (max_runs,) = replicas.agreed([min(max_runs, replicas.fit(config, approach, sequence))])
+        if len(left) > max_runs and replicas.writes():
+            print(f"{len(left)} runs, {max_runs} at once")
+        programs = replicas.told_by_first(
+            lambda: plan_programs(folder, runs, left, max_runs, at_once, locks)
+        )
         for program in programs:
             if replicas.anywhere(stopping()):
                 raise Interrupted("stopped between two runs")
@@ -111,7 +114,7 @@ def run_sweep(
 
 
 def finished(folder: Path, runs: dict[str, ConfigDict]) -> bool:
-    """Whether all `runs` have finished in their folders in `folder`."""
+    """Whether all `runs` have finished in their workdirs in `folder`."""
     return all(files.finished(folder / name, config) for name, config in runs.items())
 
 
@@ -122,12 +125,12 @@ def accuracies(folder: Path, runs: Iterable[str]) -> list[np.ndarray]:
     return [results.read_accuracy(folder / name) for name in runs]
 
 
-def open_all(
+def prepare_workdirs(
     folder: Path, runs: dict[str, ConfigDict], overwrite: bool, locks: contextlib.ExitStack
 ) -> list[str]:
-    """Lock the workdirs of `runs` and make them ready; the names of those that are not finished.
+    """Lock and prepare the workdirs of `runs`; returns the names of those that are not finished.
 
-    Raises InputError, before any is written to, if one cannot be used.
+    Raises InputError, before anything is written, if one cannot be used.
     """
     for name, config in runs.items():
         files.check(folder / name, config, overwrite)
@@ -138,27 +141,27 @@ def open_all(
     }
     if overwrite:
         with files.preparing(folder):
-            sweep.forget(folder, left.keys())
+            sweep.discard(folder, left.keys())
     for name, config in left.items():
         files.prepare(folder / name, config, overwrite)
     return [*left]
 
 
-def planned(
+def plan_programs(
     folder: Path,
     runs: dict[str, ConfigDict],
     left: list[str],
-    most: int,
+    max_runs: int,
     at_once: int,
     locks: contextlib.ExitStack,
 ) -> list[dict[str, str]]:
-    """The runs `left` by program, each {name: configuration in JSON}.
+    """The programs that train the runs `left`, each as {name: configuration as JSON}.
 
-    Runs that began in one of these programs go on with it, even if nobody asks for them: they are
-    locked, too.
+    Runs that started in one of these programs resume with it, even if they are not in `runs`; their
+    workdirs are locked too.
     """
     with files.preparing(folder):
-        programs = sweep.plan(folder, left, most, at_once)
+        programs = sweep.plan(folder, left, max_runs, at_once)
     found = []
     for names in programs:
         others = [name for name in names if name not in runs]

@@ -1,4 +1,4 @@
-"""A command that is told to stop: SIGTERM and Ctrl-C let a run save first."""
+"""Stopping with SIGTERM or Ctrl-C: a run in training saves a checkpoint first."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-RESUME = 75  # the exit status that says: not finished, the same command goes on (EX_TEMPFAIL)
+RESUME = 75  # exit status (EX_TEMPFAIL): not finished, the same command resumes
 AGAIN = "the same command (without --overwrite) goes on"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-TWICE = 1.0  # seconds: what comes sooner is the same wish, passed on by a shell or a scheduler
+REPEAT = 1.0  # seconds: a sooner signal is the same request, passed on by a shell or a scheduler
 
 
 class Stopping:
-    """Says whether to stop. Without `requested`, nobody asks."""
+    """Tells whether the user has asked to stop; signals set it inside of `requested`."""
 
     def __init__(self) -> None:
         self._asked: float | None = None
@@ -28,40 +28,41 @@ class Stopping:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """As long as it lasts there is something to save: a first signal does not end it."""
+        """While this context is open, the first signal lets the run save instead of ending it."""
         self._training = True
         try:
             yield
         finally:
             self._training = False
 
-    def hear(self) -> tuple[str, bool]:
-        """Of a signal: what to tell, and whether the process ends."""
+    def on_signal(self) -> tuple[str, bool]:
+        """Handle a signal: returns the text to print, and whether the process ends."""
         if not self._training:
             return f"error: stopped: {AGAIN} from what is saved", True
         if self._asked is None:
             self._asked = time.monotonic()
             return "stopping after this epoch; once more stops at once, without saving", False
-        if time.monotonic() - self._asked < TWICE:
+        if time.monotonic() - self._asked < REPEAT:
             return "", False
         return f"error: stopped: {AGAIN} from the last checkpoint", True
 
 
-def take() -> dict[int, Any]:
-    """Have Python take the signals, and write them to its wakeup socket; who did before, by signal.
+def install_handlers() -> dict[int, Any]:
+    """Install Python handlers for SIGNALS; returns the previous handlers by signal.
 
-    Once more where a library has taken them itself since, as jax.distributed does.
+    Python then writes each signal to its wakeup socket. Call this again after a library has
+    installed its own handlers, as jax.distributed does.
     """
     return {s: signal.signal(s, lambda number, frame: None) for s in SIGNALS}
 
 
 @contextlib.contextmanager
 def requested() -> Iterator[Stopping]:
-    """As long as the context lasts, SIGTERM and Ctrl-C are heard.
+    """Handle SIGTERM and Ctrl-C while the context is open; yields whether to stop.
 
-    While a run trains, the first is told and remembered, and a later one ends the process at once,
-    as any does at other times, with status RESUME. A compiled epoch does not return to Python, nor
-    does an import, whose handlers therefore come too late; a thread is told by the wakeup socket.
+    During training the first signal asks the run to stop, and a later one ends the process at once
+    with status RESUME. At other times the first one does. Python delays its own handlers during a
+    compiled epoch or an import, so a thread reads the signals from the wakeup socket.
     """
     stopping = Stopping()
     ours, theirs = socket.socketpair()
@@ -71,17 +72,17 @@ def requested() -> Iterator[Stopping]:
         while number := ours.recv(1):
             if number[0] not in SIGNALS:
                 continue
-            text, ends = stopping.hear()
-            shown = "\x1b[?25h" if ends and sys.stdout.isatty() else ""  # a live line hides it
-            with contextlib.suppress(OSError):  # who reads a pipe may have ended by the same signal
+            text, ends = stopping.on_signal()
+            cursor = "\x1b[?25h" if ends and sys.stdout.isatty() else ""  # a live line hides it
+            with contextlib.suppress(OSError):  # the reader of a pipe may have ended
                 if text:
-                    print(f"{shown}\n{text}", file=sys.stderr, flush=True)
+                    print(f"{cursor}\n{text}", file=sys.stderr, flush=True)
             if ends:
                 os._exit(RESUME)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
-    before = take()
+    before = install_handlers()
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield stopping

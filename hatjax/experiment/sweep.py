@@ -1,14 +1,13 @@
-"""A sweep: runs that differ in their seeds and settings, and which of them train in one program.
+"""A sweep: runs that differ in seeds and settings, and which of them train in one program.
 
-Its folder holds a folder for each run, and
+Its folder holds a workdir for each run, and
 
-    plan.json       [[name, ...], ...]: the runs that train together, by program, as decided when
-                    they began
-    checkpoints/    of each program that has not finished (experiment.checkpoint), in a folder with
-                    the name of its first run
+    plan.json       [[name, ...], ...]: the runs of each program, as decided at their start
+    checkpoints/    for each unfinished program, a folder with the name of its first run
+                    (experiment.checkpoint)
 
-Runs go on with those that they began with, since that makes their results the same to the bit. A
-program of one run keeps its checkpoints in the folder of that run.
+Runs resume in the program in which they started, for bit-identical results. A program of one run
+keeps its checkpoints in the workdir of that run.
 """
 
 import contextlib
@@ -26,43 +25,43 @@ from hatjax.workdir import files
 PLAN = "plan.json"
 
 
-def plan(folder: Path, names: list[str], most: int, at_once: int) -> list[list[str]]:
-    """The runs that train together, by program, so that all of `names` are trained.
+def plan(folder: Path, names: list[str], max_runs: int, at_once: int) -> list[list[str]]:
+    """Assign the runs `names` to programs, and write plan.json.
 
-    What has begun goes on as it is, also with runs that are not among `names`; the others begin,
-    at most `most` together. A program that was stopped before its first checkpoint begins again
-    with the same runs, unless `at_once` (0: any number) allows fewer. Raises OSError.
+    Programs that have started stay as they are, even with runs that are not in `names`; new ones
+    have at most `max_runs` runs. A program that stopped before its first checkpoint starts again
+    with the same runs, unless it has more than `at_once` (0: no limit). Raises OSError.
     """
     if names == [""]:
         return [names]
     with FileLock(folder / ".plan.lock"):
         known = read_plan(folder)
-        lone = [name for name in names if alone(folder, name)]
+        lone = [name for name in names if has_own_checkpoint(folder, name)]
         rest = [name for name in names if name not in lone]
         together = [
             group
             for group in known
             if not set(group).isdisjoint(rest)
             and (
-                checkpoint.begun(checkpoint.folder_of(folder, group))
+                checkpoint.exists(checkpoint.folder_of(folder, group))
                 or (set(group) <= set(rest) and (not at_once or len(group) <= at_once))
             )
         ]
         rest = [name for name in rest if not any(name in group for group in together)]
-        new = [rest[i : i + most] for i in range(0, len(rest), most)]
+        new = [rest[i : i + max_runs] for i in range(0, len(rest), max_runs)]
         old = [[name for name in group if name not in rest] for group in known]
         write_plan(folder, [*filter(None, old), *new])
     programs = [*together, *([name] for name in lone), *new]
     return sorted(programs, key=lambda group: min(names.index(n) for n in group if n in names))
 
 
-def alone(folder: Path, name: str) -> bool:
-    """Whether a run has checkpoints of its own: it was alone, or its loss became no number."""
-    return checkpoint.begun(folder / name / checkpoint.FOLDER)
+def has_own_checkpoint(folder: Path, name: str) -> bool:
+    """Whether a run has checkpoints in its workdir: it trained alone, or it diverged."""
+    return checkpoint.exists(folder / name / checkpoint.FOLDER)
 
 
-def forget(folder: Path, names: Set[str]) -> None:
-    """The runs `names` begin anew: remove the checkpoints of all programs that they belong to.
+def discard(folder: Path, names: Set[str]) -> None:
+    """Let the runs `names` start over: remove them from plan.json, and their programs' checkpoints.
 
     Raises OSError.
     """
@@ -78,7 +77,7 @@ def forget(folder: Path, names: Set[str]) -> None:
 
 
 def saved_configs(folder: Path, names: list[str]) -> dict[str, ConfigDict]:
-    """The configurations of the runs `names`, which have begun together; InputError if damaged."""
+    """The configurations of the runs of a started program; InputError if a file is damaged."""
     where = checkpoint.folder_of(folder, names)
     number, _ = checkpoint.newest(where)
     if number is not None:
@@ -87,19 +86,19 @@ def saved_configs(folder: Path, names: list[str]) -> dict[str, ConfigDict]:
 
 
 def tidy(folder: Path, names: list[str]) -> None:
-    """Remove checkpoints that finished runs have left, as when one is killed at its very end.
+    """Remove checkpoints of finished runs, which a kill at the very end leaves behind.
 
     Raises InputError if another process trains there, or they cannot be removed.
     """
     for group in [[name] for name in names] + ([] if names == [""] else read_plan(folder)):
         where = checkpoint.folder_of(folder, group)
-        if checkpoint.begun(where) and all((folder / name / "done").exists() for name in group):
+        if checkpoint.exists(where) and all((folder / name / "done").exists() for name in group):
             with files.locked(folder / group[0]), files.preparing(folder):
                 remove(where)
 
 
 def remove(where: Path) -> None:
-    """Remove the folder of a program's checkpoints, and that of a sweep's if it is empty now."""
+    """Remove a program's checkpoints, and the sweep's folder of checkpoints if it is then empty."""
     files.remove(where)
     with contextlib.suppress(OSError):
         if where.parent.name == checkpoint.FOLDER:
@@ -107,7 +106,7 @@ def remove(where: Path) -> None:
 
 
 def read_plan(folder: Path) -> list[list[str]]:
-    """What stands in the sweep's plan.json; [] where there is none. InputError if it is damaged."""
+    """Read plan.json; [] if it does not exist. Raises InputError if it is damaged."""
     path = folder / PLAN
     try:
         found = json.loads(path.read_text()) if path.exists() else []
@@ -118,13 +117,13 @@ def read_plan(folder: Path) -> list[list[str]]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is damaged ({oneline(error)}): remove it, and the unfinished runs of this "
-            "sweep begin anew"
+            "sweep start over"
         ) from error
     return found
 
 
 def is_name(name: object) -> bool:
-    """Whether `name` can be that of a run's folder in a sweep's: a path would lead out of it."""
+    """Whether `name` is a plain folder name, and no path that leads out of the sweep's folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 

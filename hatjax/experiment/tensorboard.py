@@ -10,7 +10,7 @@ import numpy as np
 from hatjax.errors import InputError
 from hatjax.types import Array
 
-# metrics.jsonl's names -> TensorBoard's, which groups by what stands before the slash.
+# Fields of metrics.jsonl -> TensorBoard tags, which are grouped by the part before the slash.
 TAGS = {
     "train_loss": "loss/train",
     "valid_loss": "loss/valid",
@@ -24,7 +24,7 @@ TAGS = {
 
 
 def check() -> None:
-    """InputError if tensorboardX, an extra, is not installed."""
+    """Raise InputError if tensorboardX, an optional dependency, is not installed."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise InputError(
             "--tensorboard needs tensorboardX, which is not installed: python -m pip install "
@@ -35,19 +35,19 @@ def check() -> None:
 class Board:
     """Writes the events of one run; close it, or the last ones may be lost.
 
-    The run has trained `epochs` of all tasks before; events of later ones, from before a pause, no
-    longer count.
+    The run has trained `epochs` before, over all tasks; events of later epochs, which an
+    interrupted run left, are dropped.
     """
 
     def __init__(self, where: Path, epochs: int = 0):
-        from tensorboardX import SummaryWriter  # an extra
+        from tensorboardX import SummaryWriter  # an optional dependency
 
         folder = str(where / "tensorboard")
         self.writer = SummaryWriter(folder, purge_step=epochs + 1 if epochs else None)
         self.epochs = epochs
 
     def epoch(self, row: dict) -> None:
-        """After an epoch; `row` is its line of metrics.jsonl."""
+        """Write an epoch; `row` is its line of metrics.jsonl."""
         self.epochs += 1
         for name, value in row.items():
             tag = TAGS.get(name, name.replace("used_", "capacity/units_used_"))
@@ -62,10 +62,10 @@ class Board:
         gates: dict[str, Array],
         past: dict[str, Array],
     ) -> None:
-        """After a task: the accuracies "t+1" on the tasks so far, its gates, all gates so far."""
+        """Write a task: accuracies "t+1" on the tasks so far, its gates, the cumulative gates."""
         t = len(acc)
         for name, a in zip(names, acc, strict=False):
-            tag = re.sub(r"[^-/\w.]", "_", name)  # as the writer does with a line to stderr each
+            tag = re.sub(r"[^-/\w.]", "_", name)  # the writer would warn of each
             self.writer.add_scalar(f"test_accuracy/{tag}", a, t)
         self.writer.add_scalar("test_accuracy/average", acc.mean(), t)
         for title, values in (("gates", gates), ("gates_so_far", past)):

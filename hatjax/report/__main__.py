@@ -3,7 +3,7 @@
     python -m hatjax.report results                        all runs below a folder
     python -m hatjax.report results/digits-hat-seed0 results/digits-sgd-seed0 --out=DIR
 
-What needs runs that are not there is left out of the report; it names the commands that make them.
+The report leaves out what needs missing runs, and lists the commands that train them.
 """
 
 import logging
@@ -14,16 +14,16 @@ from absl import flags
 from hatjax import cli
 from hatjax.errors import InputError
 
-OUT = flags.DEFINE_string("out", "report", "Folder for the report; one that is there is replaced.")
+OUT = flags.DEFINE_string("out", "report", "Folder for the report; an old report is replaced.")
 
 
 def main(argv: list[str]) -> None:
-    """Read, compare and draw the runs that the arguments name."""
-    for chatty in ("jax", "matplotlib"):  # of backends that are not there, and of its fonts
+    """Write the report of the runs that the arguments name."""
+    for chatty in ("jax", "matplotlib"):  # about missing backends and fonts
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if len(argv) == 1:
         cli.fail("which runs? python -m hatjax.report RUN..., workdirs or folders of them")
-    # Here, since importing JAX and matplotlib takes seconds and --help does not.
+    # Imported here to keep --help fast.
     from hatjax.report import read, write
 
     try:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     except InputError as error:
         cli.fail(error)
     print(text)
-    write.tell(notes, lacks)
+    write.print_notes(notes, lacks)
     print(f"report in {where / 'index.html'}")
 
 

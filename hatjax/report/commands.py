@@ -1,4 +1,4 @@
-"""The commands that make runs to stand beside those that are there."""
+"""Commands that train missing runs, to compare with the existing ones."""
 
 import itertools
 import shlex
@@ -14,9 +14,9 @@ from hatjax.report.settings import known
 def command(
     name: str, records: Sequence[Record], approach: str, seeds: Sequence[int], *more: str
 ) -> str:
-    """The command that makes runs of `approach` that belong to the group `name` of `records`.
+    """The command that trains `approach` with the setting of `records`, the group `name`.
 
-    `seeds` follow each other; `more` are further flags. The workdir is beside those of the group.
+    `seeds` are consecutive; `more` are further flags. The workdir is next to those of the group.
     """
     like = next((r for r in records if r.approach == approach), records[0])
     experiment = known(like.config.experiment)
@@ -26,7 +26,7 @@ def command(
         fields = {"experiment": like.config.experiment} | fields
     if like.config.data.root:
         fields["data.root"] = like.config.data.root
-    where = beside(like) / slug(f"{name} {approach}")
+    where = parent_folder(like) / slug(f"{name} {approach}")
     if len(seeds) == 1:
         where = where.with_name(f"{where.name}-seed{seeds[0]}")
     fields |= {"seed": seeds[0]} if seeds[0] else {}
@@ -36,24 +36,24 @@ def command(
 
 
 def main(config: str, *more: str) -> str:
-    """The command that trains what a file of configs/ says, with further flags."""
+    """The command that trains a configuration file of configs/, with further flags."""
     words = ["python", "-m", "hatjax.main", "--config", str(shortest(cli.CONFIGS / config)), *more]
     return " ".join(map(quoted, words))
 
 
 def quoted(word: str) -> str:
-    """A word of a command as a person would quote it."""
+    """A word quoted for the shell, with double quotes where they suffice."""
     plain = shlex.quote(word)
     return plain if plain == word or set(word) & set('"$`\\!') else f'"{word}"'
 
 
-def beside(record: Record) -> Path:
-    """The folder that holds a run, or the folder of its seeds."""
+def parent_folder(record: Record) -> Path:
+    """The folder that holds the workdir of a run, or that of its sweep over seeds."""
     where = record.where.parent
     return where.parent if record.where.name.startswith("seed") else where
 
 
-def in_a_row(seeds: Iterable[int]) -> list[list[int]]:
-    """Seeds that follow each other, together: one command makes them."""
+def consecutive(seeds: Iterable[int]) -> list[list[int]]:
+    """Seeds grouped into consecutive ones, which one command trains."""
     each = itertools.groupby(enumerate(sorted(set(seeds))), lambda pair: pair[1] - pair[0])
     return [[seed for _, seed in run] for _, run in each]

@@ -1,4 +1,4 @@
-"""The figures, each a function from numbers to a figure of matplotlib."""
+"""The figures, each a function from numbers to a matplotlib figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from hatjax.report.names import paper
 from hatjax.report.numbers import METRICS, over_seeds, spread, title
 from hatjax.report.read import Record
 
-WRITTEN = 12  # so many rows of a matrix have room for numbers
+MAX_ANNOTATED = 12  # rows or columns of a matrix with numbers in the cells
 
 
 def heat(
     matrix: pd.DataFrame, colours: str, form: str, limits: tuple[float, float] | None = None
 ) -> Figure:
-    """A matrix as a heat map, titled by the names of its axes; what is not a number stays blank.
+    """A matrix as a heat map; its axes are labelled with the names of the frame, NaN stays blank.
 
-    `colours` is the title of the colours, with its unit; `form` is that of the numbers in the map.
+    `colours` is the label of the colour bar, with its unit; `form` formats the numbers in the map.
     """
     r, c = matrix.shape
     fig, ax = style.figure(height=min(max(0.9 + 0.62 * style.WIDTH * r / c, 1.5), 4.5))
@@ -33,9 +33,9 @@ def heat(
     ax.grid(False)
     ax.set(ylabel=matrix.index.name, xlabel=matrix.columns.name)
     for axis, names in ((ax.yaxis, matrix.index), (ax.xaxis, matrix.columns)):
-        step = -(-len(names) // WRITTEN)
+        step = -(-len(names) // MAX_ANNOTATED)
         axis.set_ticks(range(0, len(names), step), [f"{name:g}" for name in names[::step]])
-    if max(r, c) <= WRITTEN:
+    if max(r, c) <= MAX_ANNOTATED:
         for i, j in zip(*np.nonzero(np.isfinite(numbers)), strict=True):
             dark = numbers[i, j] < low + 0.55 * (high - low)
             ax.text(j, i, form.format(numbers[i, j]), ha="center", va="center",
@@ -53,7 +53,7 @@ def of_tasks(matrix: np.ndarray, rows: str, columns: str) -> pd.DataFrame:
 
 
 def accuracy(record: Record) -> Figure | None:
-    """The accuracy matrix of a run, blank where a task is not learned yet; None of one task."""
+    """The accuracy matrix of a run, blank for tasks not learned yet; None for a single task."""
     n, total = len(record.acc), len(record.names)
     if n == 0 or total == 1:
         return None
@@ -64,7 +64,7 @@ def accuracy(record: Record) -> Figure | None:
 
 
 def reuse(shares: np.ndarray) -> Figure:
-    """The share of task i's weights that task j uses too, for i < j, "T T" (the paper's Fig. 6)."""
+    """The share of task i's weights that task j also uses, i < j, "T T" (the paper's Fig. 6)."""
     later = np.where(np.tri(len(shares), k=-1, dtype=bool).T, shares, np.nan)
     matrix = of_tasks(later, "weights of task i", "used again by task j").iloc[:-1, 1:]
     return heat(matrix, "reused weights (%)", "{:.0f}", (0, 100))
@@ -77,7 +77,7 @@ def legend(fig: Figure, ncols: int = 4) -> None:
 
 
 def bars(ax: Axes, spreads: pd.DataFrame, x: str, metric: str, **look: Any) -> None:
-    """A line of a metric over the column `x`, with the 95 % intervals as bars."""
+    """Plot a metric over the column `x`, with the 95 % intervals as error bars."""
     mean = METRICS[metric].scale * spreads[metric]
     low, high = (METRICS[metric].scale * spreads[f"{metric} {end}"] for end in ("low", "high"))
     reach = np.array([mean - low, high - mean])
@@ -86,9 +86,9 @@ def bars(ax: Axes, spreads: pd.DataFrame, x: str, metric: str, **look: Any) -> N
 
 
 def over_tasks(tasks: pd.DataFrame, metric: str) -> Figure | None:
-    """A metric after every task, a line for each approach; None if runs have it of one task alone.
+    """A metric after every task, one line per approach; None if it is known after only one task.
 
-    Means over the seeds, with the 95 % interval as bars. With rho it is the paper's Fig. 3.
+    Means over seeds, with 95 % intervals as error bars. With rho, the paper's Fig. 3.
     """
     there = over_seeds(tasks).dropna(subset=metric)
     if there["tasks learned"].nunique() < 2:
@@ -99,13 +99,13 @@ def over_tasks(tasks: pd.DataFrame, metric: str) -> Figure | None:
         front = 3 if label == "hat" else 2
         bars(ax, line, "tasks learned", metric, label=paper(label), zorder=front, **look)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="number of tasks learned, t", ylabel=says(metric))
+    ax.set(xlabel="number of tasks learned, t", ylabel=axis_label(metric))
     legend(fig)
     return fig
 
 
-def says(metric: str, t: int | str = "t") -> str:
-    """The title of the axis of a metric after t tasks."""
+def axis_label(metric: str, t: int | str = "t") -> str:
+    """The axis label of a metric after t tasks."""
     axes = {
         "rho": rf"forgetting ratio $\rho^{{\leq {t}}}$",
         "average accuracy": f"average accuracy on tasks 1..{t} (%)",
@@ -114,9 +114,9 @@ def says(metric: str, t: int | str = "t") -> str:
 
 
 def hyperparameters(runs: pd.DataFrame) -> Figure | None:
-    """rho, or else average accuracy, of finished runs of HAT over s_max and c (the paper's Fig. 4).
+    """rho of finished HAT runs over s_max and c (the paper's Fig. 4); None for a single setting.
 
-    Over one of the two if the other does not vary. None for fewer than two settings.
+    A heat map, or a line if only one of the two varies. Average accuracy if no run has rho.
     """
     runs = runs.rename(columns={"approach.s_max": r"$s_{\max}$", "approach.c": "c"})
     metric = "rho" if runs["rho"].notna().any() else "average accuracy"
@@ -124,7 +124,7 @@ def hyperparameters(runs: pd.DataFrame) -> Figure | None:
     if len(points) < 2:
         return None
     scale, form = METRICS[metric].scale, METRICS[metric].form
-    last = says(metric, runs["tasks"].max())
+    last = axis_label(metric, runs["tasks"].max())
     grid = scale * points.pivot(index="c", columns=r"$s_{\max}$", values=metric)
     if min(grid.shape) > 1:
         return heat(grid, last, form)
@@ -163,8 +163,8 @@ def capacity(epochs: pd.DataFrame) -> Figure | None:
 def compression(epochs: Sequence[tuple[str, pd.DataFrame]]) -> Figure | None:
     """Validation accuracy against the weights kept, epoch by epoch (the paper's Fig. 7).
 
-    Takes the name of the image sets and the epochs of each run of one task. A line is a run, a look
-    an image set; the last epoch is marked. None if there is no such run.
+    `epochs` has the name of the image set and the epochs of each run of a single task. Each run is
+    a line, in the style of its image set; the last epoch is marked. None if there is no such run.
     """
     if not epochs:
         return None

@@ -1,4 +1,4 @@
-"""Which figures a report has, drawn and saved: PDF for the paper, PNG for the page."""
+"""The figures of a report, saved as PDF for the paper and as PNG for the page."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,30 +27,30 @@ class Picture(NamedTuple):
 
 
 def draw(groups: Groups, found: Runs, where: Path) -> tuple[list[Picture], list[str]]:
-    """Save all figures that the runs give in the folder `where`.
+    """Save all figures that can be drawn from the runs in the folder `where`.
 
-    Returns them, and a line for each that is not there since a run is damaged.
+    Returns them, and a note for each that is left out because a run is damaged.
     """
     for chatty in ("fontTools", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     pictures: dict[str, Picture] = {}
     notes: list[str] = []
     with style.context():
-        for picture, figure in every(groups, found, notes):
+        for picture, figure in all_figures(groups, found, notes):
             name = slug(picture.name)
             while name in pictures:
                 name += "-again"
             figure.savefig(where / f"{name}.png")
-            figure.set_layout_engine("none")  # it is laid out now; that takes a while
+            figure.set_layout_engine("none")  # a second layout would only take time
             figure.savefig(where / f"{name}.pdf", metadata={"CreationDate": None})
             pictures[name] = picture._replace(name=name)
     return list(pictures.values()), notes
 
 
-def every(groups: Groups, found: Runs, notes: list[str]) -> Iterator[tuple[Picture, Figure]]:
-    """The figures in the order of the page; what a damaged model should give is told in `notes`."""
+def all_figures(groups: Groups, found: Runs, notes: list[str]) -> Iterator[tuple[Picture, Figure]]:
+    """Yield the figures in the order of the page; damaged models are added to `notes`."""
 
-    def tried() -> Iterator[tuple[Picture, Figure | None]]:
+    def candidates() -> Iterator[tuple[Picture, Figure | None]]:
         for group, records in groups.items():
             yield from of_group(group, records, found)
             for record in examples(records):
@@ -59,16 +59,16 @@ def every(groups: Groups, found: Runs, notes: list[str]) -> Iterator[tuple[Pictu
                 yield matrix(group, record)
         yield compression([r for records in groups.values() for r in records], found)
 
-    yield from ((picture, figure) for picture, figure in tried() if figure)
+    yield from ((picture, figure) for picture, figure in candidates() if figure)
 
 
 def of_group(
     group: str, records: Sequence[Record], found: Runs
 ) -> Iterator[tuple[Picture, Figure | None]]:
-    """What compares the runs of a group; None for what they do not give."""
+    """Figures that compare the runs of a group; None for those that cannot be drawn."""
     some = shown(records)
     seeds = ", ".join(map(str, sorted({r.seed for r in some})))
-    mean = f"Mean over the seeds ({seeds}), with its 95 % interval (Student's t) for several."
+    mean = f"Mean over the seeds ({seeds}), for several with a 95 % interval (Student's t)."
     compared = [r for r in some if r.approach not in METRICS["rho"].needs]
     yield Picture(
         "fig3", f"fig3-rho-{group}", group, "Forgetting ratio over the number of tasks (Fig. 3)",
@@ -102,8 +102,8 @@ def examples(records: Sequence[Record]) -> list[Record]:
 def of_example(
     group: str, record: Record, found: Runs, notes: list[str]
 ) -> Iterator[tuple[Picture, Figure | None]]:
-    """What is shown of a single gated run; a line in `notes` if its model is damaged."""
-    run = f"{places([record])}."
+    """Figures of a single gated run; a damaged model is added to `notes`."""
+    run = f"{locations([record])}."
     yield Picture(
         "fig5", f"fig5-capacity-{group}-{record.approach}", group,
         "Capacity used in each layer over training (Fig. 5)",
@@ -131,12 +131,12 @@ def matrix(group: str, record: Record) -> tuple[Picture, Figure | None]:
     tasks = "; ".join(f"{i + 1} {name}" for i, name in enumerate(record.names))
     return Picture(
         "matrix", f"matrix-{group}-{title}", group, title,
-        f"{record.state.capitalize()}. {places([record])}. Tasks: {tasks}.",
+        f"{record.state.capitalize()}. {locations([record])}. Tasks: {tasks}.",
     ), figures.accuracy(record)  # fmt: skip
 
 
 def compression(records: Sequence[Record], found: Runs) -> tuple[Picture, Figure | None]:
-    """Of all runs of one task."""
+    """The compression figure of all runs of a single task."""
     needed = {"kept", "valid_accuracy"}
     alone = [r for r in records if len(r.names) == 1 and r.epochs and needed <= r.epochs[0].keys()]
     lines = [(value(r.config.data.sets), found.of([r]).epochs) for r in alone]
@@ -144,12 +144,12 @@ def compression(records: Sequence[Record], found: Runs) -> tuple[Picture, Figure
         "fig7", "fig7-compression", "", "Accuracy against kept weights (Fig. 7)",
         "Validation accuracy against the share of weights that the task keeps, epoch by epoch from "
         "left to right; the marker is the last epoch. A line is a run of one task. "
-        f"{places(alone)}.",
+        f"{locations(alone)}.",
     ), figures.compression(lines)  # fmt: skip
 
 
-def places(records: Sequence[Record]) -> str:
-    """Where the runs of a figure are."""
+def locations(records: Sequence[Record]) -> str:
+    """The workdirs of the runs of a figure, as text."""
     some = ", ".join(str(r.where) for r in records[:12])
     more = f" and {len(records) - 12} more" if len(records) > 12 else ""
     return f"Run{'s' if len(records) > 1 else ''} {some}{more}"

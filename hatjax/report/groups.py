@@ -1,7 +1,7 @@
-"""Which runs are compared with each other, and which run each is held against.
+"""Which runs are compared with each other, and with which reference runs.
 
-Runs of an experiment with the same setting (settings.py) are a group: a table, and figures. Within
-it a run is labelled by its approach and variant; runs of the same label differ in the seed alone.
+Runs of an experiment with the same setting (settings.py) form a group, with a table and figures.
+Runs in it are labelled by approach and variant; runs with the same label differ only in the seed.
 """
 
 import itertools
@@ -12,13 +12,13 @@ from hatjax.report.names import short, words
 from hatjax.report.read import Record
 from hatjax.report.settings import known
 
-Groups = dict[str, list[Record]]  # by name; runs by approach, variant and seed
+Groups = dict[str, list[Record]]  # name -> runs, sorted by approach, variant and seed
 
 
 def groups(records: Iterable[Record]) -> tuple[Groups, list[str]]:
-    """The runs by group, and a line for each that is left out, since it is there twice.
+    """The runs by group, and a note for each duplicate that is left out.
 
-    Of two the one is kept that has learned more tasks.
+    Of duplicates, the run that has learned the most tasks is kept.
     """
     same = [list(runs) for _, runs in itertools.groupby(sorted(records, key=order), key=order)]
     kept = [max(runs, key=lambda r: len(r.acc)) for runs in same]
@@ -33,9 +33,9 @@ def groups(records: Iterable[Record]) -> tuple[Groups, list[str]]:
 
 
 def order(record: Record) -> tuple:
-    """Where a run stands: by experiment, setting, approach, variant and seed.
+    """The sort key of a run: experiment, setting, approach, variant and seed.
 
-    Experiments and approaches come in the order of hatjax.config. Only the same run has the same.
+    Experiments and approaches are in the order of hatjax.config. Only duplicates have equal keys.
     """
     experiment = record.config.experiment
     return (
@@ -45,7 +45,7 @@ def order(record: Record) -> tuple:
 
 
 def ordered(fields: Mapping[str, object]) -> tuple:
-    """Fields by their names, numbers by size; others are compared as Python writes them."""
+    """A sort key for fields: by name, then numbers by size and other values by their repr."""
     return tuple(
         (k, 0, v) if isinstance(v, int | float) else (k, 1, repr(v))
         for k, v in sorted(fields.items())
@@ -53,7 +53,7 @@ def ordered(fields: Mapping[str, object]) -> tuple:
 
 
 def name(record: Record, others: Iterable[Record]) -> str:
-    """The experiment, and the fields in which the group of `record` differs from `others` of it."""
+    """The name of a group: the experiment, and the fields that differ between its groups."""
     settings = [r.setting for r in others if r.config.experiment == record.config.experiment]
     paths = sorted({path for setting in settings for path in setting})
     told = [
@@ -65,16 +65,16 @@ def name(record: Record, others: Iterable[Record]) -> str:
 
 
 def shown(records: Iterable[Record]) -> list[Record]:
-    """The runs that figures show: of an approach those with its defaults, if any, else all."""
+    """The runs for the figures: for each approach those without a variant, or all if none is."""
     records = list(records)
     plain = {r.approach for r in records if not r.variant}
     return [r for r in records if not r.variant or r.approach not in plain]
 
 
 def reference(record: Record, approach: str, records: Sequence[Record]) -> Record | None:
-    """The run of `approach` with the same seed, setting and tasks, that `record` is compared with.
+    """The run of `approach` with the seed, setting and tasks of `record`, as its reference.
 
-    Of several the one that has learned most tasks, then one with the run's own widths; None if
+    Of several, the one that has learned the most tasks, then one with the same widths; None if
     there is none.
     """
 

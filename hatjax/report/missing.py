@@ -1,10 +1,10 @@
-"""What a report lacks, and the commands that make it."""
+"""What is missing from a report, and the commands that train the runs for it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hatjax import config as configs
-from hatjax.report.commands import command, in_a_row, main
+from hatjax.report.commands import command, consecutive, main
 from hatjax.report.groups import Groups, reference
 from hatjax.report.numbers import METRICS, Runs
 from hatjax.report.read import Record
@@ -13,14 +13,14 @@ REFERENCES = tuple(dict.fromkeys(a for m in METRICS.values() for a in m.needs))
 
 
 class Missing(NamedTuple):
-    """Something that is not in the report."""
+    """Something that is missing from the report."""
 
     what: str
     commands: tuple[str, ...] = ()
 
 
 def missing(groups: Groups, found: Runs, drawn: Iterable[str]) -> list[Missing]:
-    """Everything that the runs of `groups` do not give; `drawn` are the kinds of figures there."""
+    """Everything that the runs do not provide; `drawn` has the kinds of figures in the report."""
     every = [record for records in groups.values() for record in records]
     lacks: list[Missing] = []
     for name, records in groups.items():
@@ -34,12 +34,12 @@ def missing(groups: Groups, found: Runs, drawn: Iterable[str]) -> list[Missing]:
 
 
 def several_tasks(records: Sequence[Record]) -> bool:
-    """Whether runs have several tasks, as far as it is known."""
+    """Whether the runs have several tasks, or their number is not known yet."""
     return max(len(r.names) for r in records) != 1
 
 
 def compared(records: Sequence[Record]) -> list[Record]:
-    """The runs that are no references of others."""
+    """The runs that are not references for others."""
     return [r for r in records if r.approach not in REFERENCES]
 
 
@@ -47,14 +47,14 @@ def unfinished(name: str, records: Sequence[Record]) -> Iterator[Missing]:
     """The runs that have not learned all tasks."""
     if some := [str(r.where) for r in records if not r.finished]:
         yield Missing(
-            f"{name}: {len(some)} of {len(records)} runs are unfinished and only in the tables and "
-            "figures over tasks, as far as they are: wait, or repeat the command that began them "
-            f"({', '.join(some[:8])}{', ...' if len(some) > 8 else ''})"
+            f"{name}: {len(some)} of {len(records)} runs are unfinished, and only in tables and "
+            "figures over tasks, up to where they are: wait, or repeat the command that started "
+            f"them ({', '.join(some[:8])}{', ...' if len(some) > 8 else ''})"
         )
 
 
 def references(name: str, records: Sequence[Record], every: Sequence[Record]) -> Iterator[Missing]:
-    """The metrics that lack the runs they are computed from."""
+    """Metrics whose reference runs are missing."""
     for approach in REFERENCES:
         some = sorted({
             r.seed for r in compared(records) if r.names and not reference(r, approach, every)
@@ -63,21 +63,20 @@ def references(name: str, records: Sequence[Record], every: Sequence[Record]) ->
         if some:
             yield Missing(
                 f"{name}: {' and '.join(metrics)} for seed{'s' if len(some) > 1 else ''} "
-                f"{', '.join(map(str, some))}, for lack of the runs of {approach} that "
-                f"{'it is' if len(metrics) == 1 else 'they are'} compared with",
-                tuple(command(name, records, approach, seeds) for seeds in in_a_row(some)),
+                f"{', '.join(map(str, some))}: no runs of {approach} to compare with",
+                tuple(command(name, records, approach, seeds) for seeds in consecutive(some)),
             )
 
 
 def approaches(name: str, records: Sequence[Record]) -> Iterator[Missing]:
-    """The approaches that the others could be compared with."""
+    """Approaches without runs."""
     own = compared(records)
     there = {*REFERENCES, *(r.approach for r in own)}
     absent = [a for a in configs.APPROACHES if a not in there]
     if own and absent:
-        commands = [command(name, records, "APPROACH", s) for s in in_a_row(r.seed for r in own)]
+        commands = [command(name, records, "APPROACH", s) for s in consecutive(r.seed for r in own)]
         yield Missing(
-            f"{name}: runs of {', '.join(absent)}, to stand beside the others",
+            f"{name}: runs of {', '.join(absent)}, to compare with the others",
             tuple(
                 f"for a in {' '.join(absent)}; do {c.replace('APPROACH', '$a')}; done"
                 for c in commands
@@ -86,7 +85,7 @@ def approaches(name: str, records: Sequence[Record]) -> Iterator[Missing]:
 
 
 def seeds(name: str, records: Sequence[Record]) -> Iterator[Missing]:
-    """Deviations and intervals of what ran with one seed alone."""
+    """Standard deviations and intervals of runs with a single seed."""
     labels = [r.label for r in records]
     alone = [r for r in compared(records) if labels.count(r.label) == 1]
     if alone:
@@ -102,19 +101,19 @@ def seeds(name: str, records: Sequence[Record]) -> Iterator[Missing]:
 def undefined(
     name: str, records: Sequence[Record], found: Runs, every: Sequence[Record]
 ) -> Iterator[Missing]:
-    """rho, where the runs that it needs are there but joint training learned nothing."""
+    """rho, if its reference runs exist but joint training learned nothing."""
     tasks = found.of(records).tasks
     joint = tasks["intransigence"].notna().any()  # which needs joint training alone
     random = any((r := reference(record, "random", every)) and len(r.acc) for record in records)
     if joint and random and tasks["rho"].isna().all():
         yield Missing(
-            f"{name}: rho, since joint training only guesses there (eq. 6 divides by what it is "
-            "better than guessing): train longer, or on more images"
+            f"{name}: rho, since joint training is at chance (eq. 6 divides by its gain over "
+            "guessing): train longer, or on more images"
         )
 
 
 def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
-    """The paper's figures that no run of the report gives."""
+    """The paper's figures that cannot be drawn from the runs."""
     several = [name for name, records in groups.items() if several_tasks(records)]
     with_hat = [name for name in several if any(r.approach == "hat" for r in groups[name])]
 

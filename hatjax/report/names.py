@@ -1,4 +1,4 @@
-"""What things are called: approaches as in the paper, fields and values in words, files."""
+"""Names in a report: approaches as in the paper, fields and values as text, files."""
 
 import re
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ def paper(label: str) -> str:
 
 
 def words(fields: Mapping[str, object]) -> str:
-    """Fields and their values: "lr=0.1, network=resnet18"; of one that is True the name alone."""
+    """Fields and values as text: "lr=0.1, network=resnet18"; a field that is True by name only."""
     return ", ".join(short(k) if v is True else f"{short(k)}={value(v)}" for k, v in fields.items())
 
 
 def short(path: str) -> str:
-    """A field without its section where no other has that name: "s_max", but "optimizer.eps".
+    """A field without its section if its name is unique: "s_max", but "optimizer.eps".
 
     "network.name" and "optimizer.name" are "network" and "optimizer".
     """
@@ -33,12 +33,12 @@ def short(path: str) -> str:
 
 
 def value(v: object) -> str:
-    """A value in words; two that differ are written differently."""
+    """A value as text; different values have different texts."""
     if isinstance(v, tuple):
         return ("+" if any(isinstance(x, str) for x in v) else "x").join(map(value, v))
     return f"{v:g}" if isinstance(v, float) and float(f"{v:g}") == v else str(v)
 
 
 def slug(text: str) -> str:
-    """A text as the name of a file that LaTeX takes, too."""
+    """A text as a file name, safe for LaTeX."""
     return re.sub("[^A-Za-z0-9_]+", "-", text).strip("-")

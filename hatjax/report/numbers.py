@@ -1,4 +1,4 @@
-"""The numbers of runs as frames of pandas, and what several seeds say."""
+"""The metrics of runs as pandas frames, and their statistics over seeds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,22 +16,22 @@ from hatjax.report.read import Record
 
 
 class Metric(NamedTuple):
-    """A number of a run after every task."""
+    """A metric of a run after every task."""
 
     of: Callable[..., np.ndarray]  # (acc, acc of each reference), "n n" -> "n"
     needs: tuple[str, ...] = ()  # the approaches whose runs are its references
     unit: str = "%"
     form: str = "{:+z.1f}"
-    first: int = 2  # it says something from so many tasks on
+    first: int = 2  # defined from this number of tasks on
 
     @property
     def scale(self) -> float:
-        """From the number as computed to the unit."""
+        """The factor from the computed number to the unit."""
         return 100 if self.unit == "%" else 1
 
 
 def every(metric: Callable[..., float]) -> Callable[..., np.ndarray]:
-    """A metric of hatjax.analysis.metrics as it stands after every task, "n"."""
+    """A metric of hatjax.analysis.metrics after every task, "n"."""
     return partial(metrics.after_every_task, metric)
 
 
@@ -44,7 +44,7 @@ METRICS = {
     "rho": Metric(metrics.forgetting_ratio, ("random", "joint"), "", "{:+z.2f}", 1),
 }
 SPREADS = [f"{m}{part}" for m in METRICS for part in ("", " std", " low", " high")]
-LINE = ["experiment", "setting", "approach"]  # the columns in which seeds do not differ
+LINE = ["experiment", "setting", "approach"]  # the columns that seeds have in common
 IDENTITY = ["workdir", *LINE, "seed"]
 
 
@@ -62,17 +62,17 @@ class Runs(NamedTuple):
     tasks: pd.DataFrame  # a row for each task that a run has learned
 
     def of(self, records: Iterable[Record]) -> "Runs":
-        """The rows of some of the runs."""
+        """The rows of the given runs."""
         some = [str(r.where) for r in records]
         runs, epochs, tasks = (frame[frame["workdir"].isin(some)] for frame in self)
         return Runs(runs, epochs, tasks)
 
 
 def all_values(records: Iterable[Record]) -> Runs:
-    """The numbers of `records`, in their order, each held against its references among them."""
+    """The frames of `records`, in their order; reference runs are searched among them."""
     records = list(records)
     curves = [values(record, records) for record in records]
-    # Twice `own`: it comes first, and no column of a damaged file takes its place.
+    # `own` twice: its columns come first, and those of a damaged file cannot overwrite it.
     epochs = [own | row | own for r in records for own in [identity(r)] for row in r.epochs]
     tasks = [
         identity(r) | {"tasks learned": t + 1, "task": r.names[t]} | {m: v[t] for m, v in c.items()}
@@ -89,7 +89,7 @@ def all_values(records: Iterable[Record]) -> Runs:
 
 
 def of_run(record: Record, curves: Mapping[str, np.ndarray]) -> dict[str, object]:
-    """Which run it is, how it stands, its metrics so far, and the fields of its configuration."""
+    """A row: the identity and state of a run, its metrics so far, and its configuration."""
     stands = {
         "state": record.state, "finished": record.finished, "tasks": len(record.names),
         "tasks learned": len(record.acc),
@@ -100,7 +100,7 @@ def of_run(record: Record, curves: Mapping[str, np.ndarray]) -> dict[str, object
 
 
 def identity(record: Record) -> dict[str, object]:
-    """Which run it is."""
+    """The columns that identify a run."""
     where, config = str(record.where), record.config
     each = (where, config.experiment, words(record.setting), record.label, record.seed)
     return dict(zip(IDENTITY, each, strict=True))
@@ -109,8 +109,8 @@ def identity(record: Record) -> dict[str, object]:
 def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
     """Each metric of METRICS after every task that the run has learned, "n".
 
-    Not a number where a metric says nothing (after one task, or where joint training only guesses),
-    and where a reference is not among `records` or has not learned that task yet.
+    NaN where a metric is undefined (after one task, or if joint training is at chance), and where a
+    reference run is not among `records` or has not learned that task yet.
     """
     found = {}
     for metric, m in METRICS.items():
@@ -126,11 +126,11 @@ def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
 
 
 def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """What the seeds say: each metric over the rows that have the columns `by` in common.
+    """Statistics over seeds: each metric over the rows that agree in the columns `by`.
 
-    Its mean "rho", its standard deviation "rho std" (of a sample), and the ends "rho low" and
-    "rho high" of the 95 % interval of the mean (Student's t). "seeds" is the number of rows.
-    Numbers that are not there do not count; of one number there is a mean alone.
+    For rho: its mean "rho", its sample standard deviation "rho std", and the 95 % confidence
+    interval of the mean (Student's t), "rho low" to "rho high". "seeds" is the number of rows. NaN
+    is left out; a single value has only a mean.
     """
     groups = frame.groupby(list(by), sort=False)[list(METRICS)]
     mean, std, n = groups.mean(), groups.std(), groups.count()
@@ -142,7 +142,7 @@ def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def at_end(runs: pd.DataFrame) -> pd.DataFrame:
-    """The spread over finished runs after the last task; a row, too, where none is finished."""
+    """The spread over finished runs after the last task; a row of NaN where none is finished."""
     done = runs.copy()
     done.loc[~done["finished"], list(METRICS)] = np.nan
     return spread(done, LINE)

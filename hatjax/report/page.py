@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing beside it."""
+"""The report as one self-contained HTML page."""
 
 import base64
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from hatjax.report.missing import Missing
 from hatjax.report.names import slug, words
 from hatjax.report.numbers import Runs
 
-MARK = "<!-- made by hatjax.report -->"  # tells the folder of a report from others
+MARK = "<!-- made by hatjax.report -->"  # identifies the folder of a report
 
 
 def page(
@@ -26,7 +26,7 @@ def page(
     notes: Sequence[str],
     where: Path,
 ) -> str:
-    """The page; its images are the PNG of the pictures in the folder `where`."""
+    """The HTML of the page; `where` is the folder with the PNG files of the pictures."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -55,7 +55,7 @@ def page(
 
 
 def runs(groups: Groups, found: Runs) -> pd.DataFrame:
-    """All runs, how they stand and how good they are so far."""
+    """The table of all runs: their state, and their average accuracy so far."""
     of = {str(r.where): name for name, records in groups.items() for r in records}
     table = found.runs[["workdir", "approach", "seed", "state"]].copy()
     table.insert(1, "experiment", found.runs["workdir"].map(of))

@@ -1,4 +1,4 @@
-"""Runs on disk, finished or not, as records."""
+"""Read runs from disk, finished or not."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,12 +18,12 @@ from hatjax.workdir import files, results
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a report takes from a workdir."""
+    """What a report needs from a workdir."""
 
     where: Path
     config: ConfigDict
-    names: tuple[str, ...] = ()  # of the tasks as learned; () before they are known
-    acc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # "n n", of n tasks learned
+    names: tuple[str, ...] = ()  # of the tasks, in learning order; () if not known yet
+    acc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # "n n", of n learned tasks
     finished: bool = False
     epochs: tuple[dict, ...] = ()  # the lines of metrics.jsonl
 
@@ -63,13 +63,13 @@ class Record:
 
 
 def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
-    """The runs in and below `paths`, each once, and a line for each damaged file.
+    """Read the runs in and below `paths`, each once; returns them, and a note per damaged file.
 
-    InputError for a path that is not there or has no run below it, or if not one run can be read.
+    InputError for a path that does not exist or has no run below it, or if no run can be read.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if not os.path.isdir(path):  # False, too, for a path that cannot be one
+        if not os.path.isdir(path):  # also False for an invalid path
             raise InputError(f"there is no folder {path}: give workdirs, or folders of them")
         below = {where.resolve(): None for where in workdirs(path)}
         if not below:
@@ -93,7 +93,7 @@ def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
 
 
 def workdirs(path: Path) -> Iterator[Path]:
-    """The folders in and below `path` that have a config.json; none inside another."""
+    """The folders in and below `path` with a config.json, without those inside another one."""
     for folder, below, names in os.walk(path):
         if "config.json" in names:
             below.clear()
@@ -102,15 +102,15 @@ def workdirs(path: Path) -> Iterator[Path]:
 
 
 def shortest(path: Path) -> Path:
-    """An absolute path as a person would write it: relative, if it is below the current folder."""
+    """An absolute path, made relative if it is below the current folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def read(where: Path) -> tuple[Record, list[str]]:
-    """The run in a workdir, and a line if its epochs are damaged and left out.
+    """Read the run in a workdir; returns it, and a note if metrics.jsonl is damaged and left out.
 
-    InputError if another file of it is damaged.
+    InputError if another file is damaged.
     """
     record = Record(where, read_config(where), *read_accuracies(where))
     path = where / "metrics.jsonl"
@@ -118,13 +118,13 @@ def read(where: Path) -> tuple[Record, list[str]]:
         return replace(record, epochs=tuple(results.read_rows(path))), []
     except (OSError, ValueError) as error:
         return record, [
-            f"{path} is damaged in {oneline(error)}: the report leaves out the course of this "
-            "run's epochs"
+            f"{path} is damaged in {oneline(error)}: the report leaves out the epochs of this "
+            "run"
         ]
 
 
 def read_config(where: Path) -> ConfigDict:
-    """The configuration of a run; InputError if it is damaged, or that of something else."""
+    """The configuration of a run; InputError if it is damaged, or not that of a run."""
     config = files.read_config(where)
     needed = ("experiment", "seed", "data.sets", "tasks.kind", "network.name", "approach.name")
     fields = configs.fields(config)
@@ -142,7 +142,7 @@ def read_config(where: Path) -> ConfigDict:
 
 
 def read_accuracies(where: Path) -> tuple[tuple[str, ...], np.ndarray, bool]:
-    """The names of the tasks, the accuracies "n n" of the n learned so far, and if these are all.
+    """The names of the tasks, the accuracies "n n" of the n learned ones, and whether that is all.
 
     InputError if a file is damaged.
     """

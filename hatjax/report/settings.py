@@ -1,25 +1,25 @@
-"""What a run sets differently from the defaults of its experiment and approach (config.make).
+"""How a run differs from the defaults of its experiment and approach (config.make).
 
-That decides which runs may be compared. What an approach may have of its own (its numbers, its
-share of the network) is its `variant`; what all approaches share (data, tasks, schedule, network)
-is the `setting`.
+This decides which runs can be compared. Differences in the approach's own fields (including those
+it adds to the network) are its `variant`; differences in the fields that all approaches share
+(data, tasks, schedule, network) are its `setting`.
 """
 
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
 
-# Fields that say which run it is, where and how it runs, but not what is compared.
-ASIDE = (
+# Fields that identify a run or say how it is executed; they do not affect what is compared.
+NOT_COMPARED = (
     "experiment", "seed", "seeds", "grid", "eval_batch", "approach.name", "approach.gated",
     *configs.FREE,
 )  # fmt: skip
 
 
 def known(experiment: str) -> str:
-    """The experiment of config.EXPERIMENTS that has the defaults for `experiment`.
+    """The experiment of config.EXPERIMENTS whose defaults apply to `experiment`.
 
-    A variant is named EXPERIMENT-ANYTHING; for any other name it is pmnist.
+    A variant is named EXPERIMENT-ANYTHING; for any other name, the defaults are those of pmnist.
     """
     named = (experiment, experiment.split("-")[0])
     return next((n for n in named if n in configs.EXPERIMENTS), "pmnist")
@@ -28,8 +28,8 @@ def known(experiment: str) -> str:
 def different(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]:
     """The setting and the variant of a run: fields that differ from the defaults, with its values.
 
-    Both the baselines' smaller MLP and HAT's (config.make, `same`) are defaults; with the latter a
-    baseline has the variant {"same": True}.
+    A baseline has two default networks: its own smaller MLP, and HAT's (config.make, `same`). With
+    HAT's, its variant is {"same": True}.
     """
     approach = config.approach.name
     published, same = (from_defaults(config, s) for s in (False, True))
@@ -40,13 +40,13 @@ def different(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]
 
 
 def from_defaults(config: ConfigDict, same: bool) -> dict[str, object]:
-    """The fields that differ from config.make(..., same); those that it lacks differ, too.
+    """The fields that differ from config.make(..., same), or are not in it.
 
-    The fields of another network than the experiment's are held against that network's defaults.
+    If the network is not the experiment's, its fields are compared with that network's defaults.
     """
     made = configs.make(known(config.experiment), config.approach.name, same)
     network = made.network.name
     configs.choose_network(made, config.network.name)
     defaults = configs.fields(made) | {"network.name": network}
     mine = configs.fields(config)
-    return {k: v for k, v in mine.items() if k not in ASIDE and defaults.get(k) != v}
+    return {k: v for k, v in mine.items() if k not in NOT_COMPARED and defaults.get(k) != v}

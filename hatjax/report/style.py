@@ -1,7 +1,7 @@
-"""How the paper's figures look: one column wide, and told apart without colour.
+"""The style of the figures: one column of a paper wide, and readable without colour.
 
-Colours are those of Okabe and Ito ("Color universal design", 2008), which the colour-blind tell
-apart. Every approach has a marker of its own too, so that grey print does.
+The colours are those of Okabe and Ito ("Color universal design", 2008), which colour-blind people
+can distinguish. Each approach also has its own marker, for print in grey.
 """
 
 from typing import Any
@@ -30,16 +30,16 @@ SETTINGS: dict[Any, Any] = {
     "ytick.major.width": 0.6,
     "figure.constrained_layout.use": True,
     "figure.dpi": 200,
-    "pdf.fonttype": 42,  # fonts that publishers take, embedded
+    "pdf.fonttype": 42,  # embedded TrueType fonts, as publishers want
     "svg.hashsalt": "hatjax",
 }
 
-# Their yellow is too pale for a line on white; here it is darker.
+# Their yellow is too pale for lines on white; this one is darker.
 COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#B8A800"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8", "H"]
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 
-MAP = "cividis"  # the colours of heat maps: even in grey, and for the colour-blind
+MAP = "cividis"  # colour map: uniform in grey, too, and for the colour-blind
 
 
 def figure(height: float = 2.4, width: float = WIDTH):
@@ -65,5 +65,5 @@ def of(approach: str) -> dict:
 
 
 def context():
-    """Figures are made and saved within it."""
+    """The context in which figures are made and saved."""
     return matplotlib.rc_context(SETTINGS)

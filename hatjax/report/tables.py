@@ -7,11 +7,11 @@ from hatjax.report.groups import Groups
 from hatjax.report.names import paper
 from hatjax.report.numbers import METRICS, Runs, at_end, over_seeds, title
 
-COLUMNS = 10  # so many numbers of tasks fit a table of rho
+COLUMNS = 10  # of a table of rho
 
 
 def cells(spreads: pd.DataFrame, metric: str) -> list[str]:
-    """A metric as text: mean ± standard deviation, the mean of one seed, "" of none."""
+    """A metric as text: mean ± standard deviation; the mean for one seed, "" for none."""
     m = METRICS[metric]
 
     def cell(mean: float, std: float) -> str:
@@ -25,9 +25,9 @@ def cells(spreads: pd.DataFrame, metric: str) -> list[str]:
 
 
 def by_metric(found: Runs) -> pd.DataFrame:
-    """Approach x metric after the last task, of finished runs, and how many seeds these are.
+    """Approach x metric after the last task, over finished runs, and the number of seeds.
 
-    Metrics that no run has are left out, but for the average accuracy.
+    Metrics that no run has are left out, except the average accuracy.
     """
     ends = at_end(found.runs)
     there = [m for m in METRICS if m == "average accuracy" or ends[m].notna().any()]
@@ -39,7 +39,7 @@ def by_metric(found: Runs) -> pd.DataFrame:
 
 
 def by_tasks(found: Runs) -> pd.DataFrame:
-    """Approach x rho after so many tasks, as in the paper's Table 1; empty without rho."""
+    """Approach x rho over the number of tasks, as in the paper's Table 1; empty without rho."""
     total = found.runs["tasks"].max()
     some = np.unique(np.linspace(2, total, min(COLUMNS, max(total - 1, 0))).astype(int))
     over = over_seeds(found.tasks[found.tasks["tasks learned"].isin(some)])
@@ -69,8 +69,8 @@ def pipes(table: pd.DataFrame) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def latex(table: pd.DataFrame, says: str) -> str:
-    r"""A tabular for \input, with rules of the package booktabs; `says` is a comment above it."""
+def latex(table: pd.DataFrame, comment: str) -> str:
+    r"""A tabular for \input with booktabs rules, below a `comment`."""
     head = {c: c.replace("rho≤", r"$\rho^{\leq ") + "}$" for c in table if c.startswith("rho≤")}
     table = table.rename(columns=head | {"rho": r"$\rho$"})
     table["approach"] = table["approach"].map(paper)
@@ -78,12 +78,12 @@ def latex(table: pd.DataFrame, says: str) -> str:
     style = table.style.hide(axis="index").format_index(escape="latex-math", axis="columns")
     style = style.format(escape="latex", subset=["approach"]).format(math, subset=numbers)
     return (
-        f"% {' '.join(says.split())}\n"
+        f"% {' '.join(comment.split())}\n"
         "% Needs \\usepackage{booktabs}. Mean $\\pm$ standard deviation over seeds.\n"
         + style.to_latex(hrules=True, column_format="l" + "r" * len(numbers))
     )
 
 
 def math(cell: str) -> str:
-    """A number, with its deviation, in LaTeX."""
+    """A number and its deviation in LaTeX."""
     return "$" + cell.replace("±", r"\pm") + "$" if cell else ""

@@ -1,4 +1,4 @@
-"""Writing a report: all its files, in one go."""
+"""Write a report: all its files, atomically."""
 
 import os
 import shutil
@@ -35,10 +35,10 @@ def check(where: Path) -> None:
 def write(
     records: Sequence[Record], where: Path, notes: Sequence[str] = ()
 ) -> tuple[str, list[str], list[Missing]]:
-    """Write the report of `records` as the folder `where`, in place of one that is there.
+    """Write the report of `records` to the folder `where`, replacing an old one.
 
-    `notes` tell of runs that could not be read. Returns the tables in Markdown, all the notes, and
-    what is missing. InputError as `check`.
+    `notes` are about runs that could not be read. Returns the tables in Markdown, all notes, and
+    what is missing. InputError as in `check`.
     """
     check(where)
     groups, twice = grouped(records)
@@ -72,8 +72,8 @@ def write(
     return text, notes, lacks
 
 
-def tell(notes: Sequence[str], lacks: Sequence[Missing]) -> None:
-    """Say on standard error what could not be read, what is missing, and how to make it."""
+def print_notes(notes: Sequence[str], lacks: Sequence[Missing]) -> None:
+    """Print the notes, and what is missing with the commands for it, on standard error."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     for lack in lacks:

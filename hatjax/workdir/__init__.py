@@ -1,1 +1,1 @@
-"""The folder of a run: what it holds, written so that nothing is half written."""
+"""The workdir of a run: its files, and how they are written and read."""

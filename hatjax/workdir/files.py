@@ -1,4 +1,4 @@
-"""The folder of a run: who may write there, and writing so that nothing is ever half written."""
+"""The workdir of a run: checks, the lock, and atomic writes."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ from hatjax import config as configs
 from hatjax.errors import InputError, Unwritable, oneline
 
 LOCK = ".lock"
-OURS = re.compile(r"\.lock|\.[\w.]+\.(part|old)")  # what a kill while writing leaves
+TEMPORARY = re.compile(r"\.lock|\.[\w.]+\.(part|old)")  # the lock, and what a killed write leaves
 
 
 def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
-    """Make sure that the folder `where` is there and can take the results of `config`.
+    """Create the workdir `where` if needed, and check that a run of `config` can be saved there.
 
-    Raises InputError if it cannot be written, or holds something else than a run of the same
-    configuration; with `overwrite` it may be any run.
+    Raises InputError if it is not writable, or holds anything but a run of the same configuration
+    (with `overwrite`, of any configuration).
     """
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
             pass
     except OSError as error:
         raise unwritable(where, error) from error
-    there = [p.name for p in where.iterdir() if not OURS.fullmatch(p.name)]
+    there = [p.name for p in where.iterdir() if not TEMPORARY.fullmatch(p.name)]
     if there and not (where / "config.json").exists():
         raise InputError(
             f"workdir {where} holds files that are not a run of hatjax ({', '.join(there[:3])}): "
@@ -42,14 +42,14 @@ def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
         if differing:
             raise InputError(
                 f"workdir {where} holds a run of another configuration ({'; '.join(differing)}): "
-                "choose another with --workdir=DIR, or begin anew in it with --overwrite"
+                "choose another with --workdir=DIR, or start over in it with --overwrite"
             )
 
 
 def prepare(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
-    """Write the configuration of a run into its workdir, which `overwrite` clears first.
+    """Write config.json into a workdir; `overwrite` removes the results of the old run first.
 
-    Raises InputError if that cannot be done.
+    Raises InputError if that fails.
     """
     with preparing(where):
         if overwrite:
@@ -59,7 +59,7 @@ def prepare(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
 
 @contextlib.contextmanager
 def preparing(where: Path) -> Iterator[None]:
-    """Raises InputError for what goes wrong in the folder `where` before a run begins."""
+    """Turn an OSError in the folder `where`, before a run starts, into an InputError."""
     try:
         yield
     except OSError as error:
@@ -73,7 +73,7 @@ def unwritable(where: Path, error: OSError) -> InputError:
 
 
 def clean(where: Path) -> None:
-    """Remove what a run has left in its workdir, but its configuration. Raises OSError."""
+    """Remove the files of a run from its workdir, except config.json. Raises OSError."""
     for name in (
         "done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt",
         "tasks.npz", "checkpoints", "model", ".model.part", ".model.old", "export", "tensorboard",
@@ -82,9 +82,9 @@ def clean(where: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder and what is in it, if it is there. Raises OSError.
+    """Remove a file, or a folder with its content, if it exists. Raises OSError.
 
-    Of a link to a folder on another disk, the link stays.
+    A symbolic link to a folder is kept, since it may lead to another disk; its content is removed.
     """
     if path.is_symlink() and path.is_dir():
         for child in path.iterdir():
@@ -97,9 +97,9 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(where: Path) -> Iterator[None]:
-    """Nobody else trains in the workdir `where` meanwhile; the lock dies with its process.
+    """Hold the lock of the workdir `where`, so that only this process trains there.
 
-    Raises InputError if somebody does.
+    The lock is released when the process ends. Raises InputError if another process holds it.
     """
     lock = FileLock(where / LOCK)
     try:
@@ -119,10 +119,10 @@ def locked(where: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(where: Path) -> Iterator[None]:
-    """Raises Unwritable for what goes wrong when results are written to the workdir `where`."""
+    """Turn any error while results are written to the workdir `where` into Unwritable."""
     try:
         yield
-    except Exception as error:  # the disk is full, the folder is gone; tensorstore has its own
+    except Exception as error:  # disk full, folder gone; tensorstore has its own types
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         else:
@@ -136,14 +136,14 @@ def writing(where: Path) -> Iterator[None]:
 
 
 def finished(where: Path, config: ConfigDict) -> bool:
-    """Whether `where` holds the finished run of this very configuration."""
-    if not os.path.exists(where / "done"):  # False, too, for a path that cannot be one
+    """Whether `where` holds a finished run of the same configuration."""
+    if not os.path.exists(where / "done"):  # also False for an invalid path
         return False
     return not differences(read_config(where), config)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """The fields in which two runs differ, as "path: old value, now new value"."""
+    """The fields in which two configurations differ: "config.PATH: old value, now new value"."""
     a, b = configs.fields(old), configs.fields(new)
     return [
         f"config.{k}: {a.get(k, 'absent')}, now {b.get(k, 'absent')}"
@@ -153,9 +153,9 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def read_config(where: Path) -> ConfigDict:
-    """The configuration of the run in `where`; InputError if there is none or it is damaged."""
+    """The configuration of the run in `where`; InputError if it is missing or damaged."""
     path = where / "config.json"
-    if not os.path.isfile(path):  # which is False, too, for a path that cannot be one
+    if not os.path.isfile(path):  # also False for an invalid path
         raise InputError(
             f"{where} holds no run of hatjax: there is no {path.name} in it; give a run's workdir"
         )
@@ -167,16 +167,16 @@ def read_config(where: Path) -> ConfigDict:
 
 
 @contextlib.contextmanager
-def folder(where: Path, ours: Sequence[str] = ()) -> Iterator[Path]:
-    """Write the folder `where` all at once: what is put into the folder that this gives.
+def folder(where: Path, allowed: Sequence[str] = ()) -> Iterator[Path]:
+    """Write the folder `where` atomically: yields a temporary folder that replaces it at the end.
 
-    A folder that holds nothing but files named in `ours` is replaced. Raises InputError if there
-    are others, or it cannot be written; what was there before then stays.
+    An existing folder is replaced if it has no files but those named in `allowed`. Raises
+    InputError if it has others or cannot be written, and then leaves it unchanged.
     """
     where = where.absolute()
     part = where.parent / f".{where.name}.part"
     try:
-        others = sorted({p.name for p in where.iterdir()} - {*ours}) if where.exists() else []
+        others = sorted({p.name for p in where.iterdir()} - {*allowed}) if where.exists() else []
         if others:
             raise InputError(
                 f"folder {where} holds other files ({', '.join(others[:3])}): choose another with "
@@ -196,31 +196,31 @@ def folder(where: Path, ours: Sequence[str] = ()) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file all at once: after a crash there is the old one or the new one."""
-    _whole(path, lambda part: part.write_text(text))
+    """Write a text file atomically: after a crash it is either the old one or the new one."""
+    _atomically(path, lambda part: part.write_text(text))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Save an array as .npy, all at once."""
+    """Save an array as .npy, atomically."""
 
     def write(part: Path) -> None:
         with open(part, "wb") as file:
             np.save(file, array, allow_pickle=False)
 
-    _whole(path, write)
+    _atomically(path, write)
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
+def _atomically(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         write(part)
         os.replace(part, path)
-    finally:  # half a file on a full disk is of no use
+    finally:  # a failed write leaves no partial file
         part.unlink(missing_ok=True)
 
 
 def flush(folder: Path) -> None:
-    """Have the disk keep the files in and below a folder, lest power fail. Raises OSError."""
+    """Flush a folder and all files below it to the disk (fsync). Raises OSError."""
     for path in (folder, *folder.rglob("*")):
         if path.is_file() or path.is_dir():
             descriptor = os.open(path, os.O_RDONLY)

@@ -2,20 +2,20 @@
 
 A workdir holds
     config.json     the resolved configuration
-    tasks.npz       what prediction needs of the tasks (names, classes, normalisation, pixel
+    tasks.npz       what prediction needs from the tasks (names, classes, normalisation, pixel
                     orders), and fingerprints of their images
     metrics.jsonl   a line for every epoch
-    accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t, 0 for u > t;
-                    not a number where task u was forgotten on purpose (hatjax.forget)
-    loss.npy        "T T": likewise the loss
-    accuracy.txt    the accuracies as the published plot_results.py reads them, a line for each task
-    model/          parameters and memory after the last finished task, saved with orbax, and the
+    accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t; 0 for u > t,
+                    NaN where task u was forgotten on purpose (hatjax.forget)
+    loss.npy        "T T": the same for the test loss
+    accuracy.txt    the accuracies in the format of the published plot_results.py
+    model/          parameters and memory after the last finished task, saved with Orbax, and the
                     SHA-256 of its files
-    checkpoints/    what an unfinished run goes on from (hatjax.experiment.checkpoint)
-    diverged        why the run stopped, if its loss was no longer a number
-    done            there once all tasks are finished
+    checkpoints/    the checkpoints of an unfinished run (hatjax.experiment.checkpoint)
+    diverged        the error message, if the loss became NaN or infinite
+    done            empty; exists once all tasks are learned
     export/         small networks of single tasks (hatjax.export)
-    tensorboard/    event files, if asked for
+    tensorboard/    event files, with --tensorboard
 """
 
 import io
@@ -37,7 +37,7 @@ from hatjax.workdir import files, trees
 
 
 def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
-    """Save what prediction needs of the tasks, and their `known` fingerprints by name."""
+    """Write tasks.npz; `known` holds the fingerprints of the tasks by name."""
     arrays: dict[str, Any] = {
         "names": np.array([task.name for task in tasks]),
         "fingerprints": np.array([known[task.name] for task in tasks]),
@@ -50,7 +50,7 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
     pixels = [task.pixels for task in tasks if task.pixels is not None]
     if pixels:
         arrays["pixels"] = np.stack(pixels).astype(np.int32)
-    content = io.BytesIO()  # on a full disk, zipfile leaves a file that it cannot close
+    content = io.BytesIO()  # not a file: on a full disk, zipfile could not close it
     np.savez(content, **arrays)
     part = where / ".tasks.npz.part"
     part.write_bytes(content.getvalue())
@@ -58,36 +58,36 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
 
 
 def check_tasks(where: Path, tasks: Sequence[Task]) -> None:
-    """Raise InputError if the run in `where` was made with other tasks."""
+    """Raise InputError if the run in `where` was trained on other tasks."""
     try:
         found = read_tasks(where / "tasks.npz")
     except ValueError as error:
         raise InputError(
-            f"{where / 'tasks.npz'} is damaged ({error}): begin anew with --overwrite"
+            f"{where / 'tasks.npz'} is damaged ({error}): start over with --overwrite"
         ) from error
     old = dict(zip(map(str, found["names"]), map(str, found.get("fingerprints", ())), strict=False))
     same_tasks(where, old, fingerprints(tasks))
 
 
 def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
-    """Raise InputError, naming the tasks, if fingerprints of tasks by name differ."""
+    """Raise InputError, naming the tasks, if old and new fingerprints (by task name) differ."""
     changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if changed:
         raise InputError(
             f"the images or labels of {', '.join(changed[:3])} are not those of the run in "
-            f"{where}: bring them back, choose another workdir with --workdir=DIR, or begin anew "
+            f"{where}: restore them, choose another workdir with --workdir=DIR, or start over "
             "with --overwrite"
         )
 
 
-KINDS = {  # of the arrays in tasks.npz: of their dtype
+KINDS = {  # dtype.kind of the arrays in tasks.npz
     "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
     "pixels": "iu", "fingerprints": "U",
 }  # fmt: skip
 
 
 def read_tasks(path: Path) -> dict[str, np.ndarray]:
-    """What write_tasks wrote; ValueError, with the reason, if it is something else."""
+    """The arrays of tasks.npz; ValueError, with the reason, for anything else or damaged ones."""
     found = reading.npz(path, KINDS)
     if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints"}:
         raise ValueError(f"no array {min(absent)}")
@@ -114,7 +114,7 @@ def read_tasks(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_matrix(path: Path, total: int) -> np.ndarray:
-    """A matrix of so many tasks, "T T"; ValueError, with the reason, for anything else."""
+    """Read a matrix "T T" of `total` tasks; ValueError, with the reason, for anything else."""
     found = reading.npy(path)
     if found.dtype.kind != "f" or found.shape != (total, total):
         shape = "x".join(map(str, found.shape))
@@ -133,14 +133,14 @@ def read_accuracy(where: Path) -> np.ndarray:
         ) from error
 
 
-LARGEST = {int: 2**53, float: math.inf}  # of metrics.jsonl; a loss may be large before it diverges
+LARGEST = {int: 2**53, float: math.inf}  # in metrics.jsonl; a loss may be huge before it diverges
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The lines of metrics.jsonl, numbers by name; none if it is not there.
+    """The lines of metrics.jsonl as dicts of numbers; [] if the file does not exist.
 
-    A last line without an end is one that a run is writing, and is left out. ValueError, naming the
-    line, if one cannot be read.
+    A last line without a newline is still being written, and is skipped. Raises ValueError, naming
+    the line, if one is damaged.
     """
     if path.exists() and not path.is_file():
         raise ValueError("not a file")
@@ -169,18 +169,18 @@ def append(where: Path, row: dict) -> None:
 
 
 def read_metrics(where: Path) -> str:
-    """The text of metrics.jsonl; "" if it is not there."""
+    """The text of metrics.jsonl; "" if the file does not exist."""
     path = where / "metrics.jsonl"
     return path.read_text() if path.exists() else ""
 
 
 def epochs(where: Path) -> int:
-    """How many lines metrics.jsonl has."""
+    """The number of lines in metrics.jsonl: the epochs trained so far, over all tasks."""
     return len(read_metrics(where).splitlines())
 
 
 def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: Tree) -> None:
-    """Save the matrices "T T" and the model as they are after a task. Raises OSError."""
+    """Save the matrices "T T" and the model after a task. Raises OSError."""
     part, old = where / ".model.part", where / ".model.old"
     for folder in (part, old):
         shutil.rmtree(folder, ignore_errors=True)
@@ -189,7 +189,7 @@ def save(where: Path, acc: np.ndarray, loss: np.ndarray, params: Tree, memory: T
         os.replace(where / "model", old)
     os.replace(part, where / "model")
     shutil.rmtree(old, ignore_errors=True)
-    # After the model: the matrices must not have a row of a task that it has not learned.
+    # Last: the matrices must never have a row for a task that the saved model has not learned.
     files.write_array(where / "loss.npy", loss)
     files.write_array(where / "accuracy.npy", acc)
     files.write_text(

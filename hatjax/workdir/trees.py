@@ -1,7 +1,7 @@
-"""Pytrees of arrays on disk, saved with Orbax, and whether they are as they were saved.
+"""Pytrees of arrays on disk, saved with Orbax and protected by checksums.
 
-Orbax keeps no checksums of the numbers themselves: a bit that flips in them would change a weight
-and go unnoticed. SHA256SUMS, as `sha256sum --check` reads it, has those of a folder's files.
+Orbax keeps no checksums of the numbers, so a flipped bit would change a weight unnoticed. The file
+SHA256SUMS holds those of all files in a folder, in the format of `sha256sum --check`.
 """
 
 import hashlib
@@ -22,30 +22,30 @@ SUMS = "SHA256SUMS"
 
 
 def save(path: Path, tree: Tree) -> None:
-    """Save a pytree of arrays as the folder `path`, with the sums of its files. Raises OSError."""
-    tree = jax.device_get(tree)  # Orbax reads a device's arrays back only where that device exists
-    room(path.parent, tree)
-    with _orbax().StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
+    """Save a pytree of arrays as the folder `path`, with checksums. Raises OSError."""
+    tree = jax.device_get(tree)  # Orbax restores an array of a device only where that device exists
+    check_disk_space(path.parent, tree)
+    with _orbax().StandardCheckpointer(multiprocessing_options=this_process_only()) as checkpointer:
         checkpointer.save(path.absolute(), tree)
     write_sums(path)
 
 
 def load(path: Path, shapes: Tree) -> Tree:
-    """The pytree of NumPy arrays in the folder `path`; `shapes` are what jax.eval_shape gives.
+    """Load the pytree of NumPy arrays in the folder `path`; `shapes` comes from jax.eval_shape.
 
-    Raises ValueError if a file is not as it was saved, or the arrays have other names or shapes.
+    Raises ValueError if a file has changed since it was saved, or names or shapes differ.
     """
     if bad := altered(path):
         raise ValueError(f"{path / bad[0]} is damaged or missing")
     check_shapes(path, shapes)
-    with _orbax().StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
+    with _orbax().StandardCheckpointer(multiprocessing_options=this_process_only()) as checkpointer:
         return checkpointer.restore(path.absolute(), shapes)
 
 
-def room(folder: Path, tree: Tree) -> None:
-    """Raise OSError if the disk has no room for a tree in `folder`.
+def check_disk_space(folder: Path, tree: Tree) -> None:
+    """Raise OSError if the disk of `folder` has no room for a tree.
 
-    Orbax would find out in several threads, which print a traceback each.
+    Orbax would fail in several threads, each printing a traceback.
     """
     if hasattr(os, "posix_fallocate"):
         size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree))
@@ -56,7 +56,7 @@ def room(folder: Path, tree: Tree) -> None:
 def check_shapes(path: Path, shapes: Tree) -> None:
     """Raise ValueError if the tree saved in the folder `path` has other names or shapes.
 
-    Orbax prints a traceback for every array that it does not find.
+    Checked before Orbax reads it, which prints a traceback for every missing array.
     """
     import tensorstore  # Orbax stores arrays with it
 
@@ -72,15 +72,16 @@ def check_shapes(path: Path, shapes: Tree) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """Write the SHA-256 of all files in and below `folder` into its file SHA256SUMS."""
+    """Write the SHA-256 of all files in and below `folder` to its file SHA256SUMS."""
     lines = (f"{digest}  {path}\n" for path, digest in sorted(_digests(folder).items()))
     (folder / SUMS).write_text("".join(lines))
 
 
 def altered(folder: Path) -> list[str]:
-    """The files that are missing, added or changed since `write_sums`; [SHA256SUMS] without sums.
+    """The files that are missing, added or changed since `write_sums`.
 
-    Only regular files are read; anything else, such as a pipe, counts as added.
+    Without a readable SHA256SUMS, that file alone. Only regular files are read; anything else, such
+    as a pipe, counts as added.
     """
     if not (folder / SUMS).is_file():
         return [SUMS]
@@ -95,7 +96,7 @@ def altered(folder: Path) -> list[str]:
 
 
 def _digests(folder: Path) -> dict[str, str | None]:
-    """The SHA-256 of each file by its path; None for what cannot be read, or is no file."""
+    """The SHA-256 of each file by its path; None if it is unreadable or not a regular file."""
     paths = [p for p in folder.rglob("*") if not p.is_dir() and p != folder / SUMS]
     return {str(p.relative_to(folder)): _digest(p) for p in paths}
 
@@ -117,7 +118,7 @@ def add_checkpoint(folder: Path, number: int, keep: int, tree: Tree, about: dict
     """
     items = _orbax().args
     folder.mkdir(parents=True, exist_ok=True)
-    room(folder, tree)
+    check_disk_space(folder, tree)
     what = items.Composite(state=items.StandardSave(tree), about=items.JsonSave(about))
     with _manager(folder, keep) as manager:
         manager.save(number, args=what)
@@ -145,20 +146,20 @@ def _manager(folder: Path, keep: int | None = None):
         max_to_keep=keep,
         create=False,
         enable_async_checkpointing=False,
-        multiprocessing_options=alone(),
+        multiprocessing_options=this_process_only(),
     )
     return _orbax().CheckpointManager(folder.absolute(), options=options)
 
 
-def alone():
-    """Of several processes, only the one that calls takes part: it has all arrays on its host."""
+def this_process_only():
+    """Orbax options for saving from this process alone, which has all arrays on its host."""
     me = jax.process_index()
     options = _orbax().options.MultiprocessingOptions
     return options(primary_host=me, active_processes={me})
 
 
 def _orbax():
-    import orbax.checkpoint  # here, since it takes a second to import
+    import orbax.checkpoint  # imported here since it takes a second
 
-    logging.getLogger("absl").setLevel(logging.WARNING)  # it reports every save
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax logs every save
     return orbax.checkpoint

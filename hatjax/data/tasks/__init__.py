@@ -11,12 +11,12 @@ from hatjax.data.tasks import given, images, permuted, split
 from hatjax.errors import InputError, unknown
 from hatjax.types import Task
 
-GIVEN = "given"  # config.tasks.kind where the tasks are arrays (of_arrays)
+GIVEN = "given"  # config.tasks.kind of tasks given as arrays (of_arrays)
 KINDS: dict[str, Callable[..., list[Task]]] = {"permuted": permuted.make, "split": split.make}
 
 
 def make(config: ConfigDict) -> list[Task]:
-    """The tasks of `config`, in the order in which they are learned, on the host.
+    """The tasks of `config` in learning order, on the host.
 
     Raises InputError for an unknown kind or image set, or a task that lacks images of a class.
     """
@@ -31,12 +31,12 @@ def make(config: ConfigDict) -> list[Task]:
 
 
 def of_arrays(config: ConfigDict, arrays: Sequence[tuple]) -> list[Task]:
-    """A task for each (x_train, y_train, x_test, y_test); InputError for what cannot be used."""
+    """A task for each (x_train, y_train, x_test, y_test); InputError for unusable arrays."""
     return checked(given.make(config, arrays))
 
 
 def checked(tasks: list[Task]) -> list[Task]:
-    """The tasks; InputError if one of them lacks images of a class, or has another shape."""
+    """Return `tasks`; InputError if one lacks images of a class, or their image shapes differ."""
     for task in tasks:
         check(task)
         if task.train.x.shape[1:] != tasks[0].train.x.shape[1:]:
@@ -49,7 +49,7 @@ def checked(tasks: list[Task]) -> list[Task]:
 
 
 def sets(config: ConfigDict) -> Iterator[tuple[str, Raw]]:
-    """The image sets of `config` by name, one after the other, so that memory holds few at once."""
+    """Yield the names and image sets of `config` one at a time, to save memory."""
     where = data.root(config.data.root)
     for name in config.data.sets:
         try:
@@ -69,7 +69,7 @@ def by_row(tasks: Sequence[Task], field: str) -> tuple:
 
 
 def check(task: Task) -> None:
-    """Raise InputError if a split of `task` is empty, or images to train or test lack a class."""
+    """Raise InputError if a split of `task` is empty, or a class has no training or test images."""
     for name in ("train", "valid", "test"):
         if not len(getattr(task, name).y):
             raise InputError(

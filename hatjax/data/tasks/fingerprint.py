@@ -1,4 +1,4 @@
-"""What tells whether tasks are still the same."""
+"""Fingerprints of tasks, to detect changed images or labels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from hatjax.types import Task
 
 
 def fingerprints(tasks: Sequence[Task]) -> dict[str, str]:
-    """The SHA-256 of all arrays of every task, by its name."""
-    known: dict[int, bytes] = {}  # of arrays that tasks share
+    """The SHA-256 of the arrays of each task, by the name of the task."""
+    known: dict[int, bytes] = {}  # id -> digest; tasks share arrays
 
     def of(x: np.ndarray) -> bytes:
         if id(x) not in known:
@@ -26,9 +26,9 @@ def fingerprints(tasks: Sequence[Task]) -> dict[str, str]:
 
 
 def digest(x: np.ndarray) -> bytes:
-    """The SHA-256 of an array's shape, dtype and numbers."""
+    """The SHA-256 of an array's shape, dtype and content."""
     hashed = hashlib.sha256(f"{x.shape} {x.dtype.str}".encode())
-    if x.ndim == 4 and not x.strides[-1]:  # grey images repeated on the channels
+    if x.ndim == 4 and not x.strides[-1]:  # grey images repeated over the channels
         x = x[..., :1]
     hashed.update(np.ascontiguousarray(x).data)
     return hashed.digest()

@@ -1,4 +1,4 @@
-"""Tasks from arrays that somebody has in memory."""
+"""Tasks from arrays in memory."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from hatjax.types import Split, Task
 
 
 def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
-    """A task for each (x_train, y_train, x_test, y_test), in their order.
+    """A task for each (x_train, y_train, x_test, y_test), in this order.
 
-    As many training examples are held out as in the other experiments, and each task is normalised
-    by the mean and standard deviation of its training examples: of every channel of images, of
-    every feature of vectors. Raises InputError, naming task and array, for what cannot be used.
+    The hold-out is as in the other experiments. Each task is normalised by the mean and standard
+    deviation of its training examples, per channel of images or per feature of vectors. Raises
+    InputError, naming task and array, for unusable arrays.
     """
     if not sets:
         raise InputError("no tasks: give at least one (x_train, y_train, x_test, y_test)")
@@ -51,7 +51,7 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
 def images(x: np.ndarray, where: str) -> np.ndarray:
     """Examples as "n h w c": feature vectors "n d" become "n 1 1 d", grey images get a channel.
 
-    Raises InputError, beginning with `where`, for another number of axes, and as data.raw.numbers.
+    Raises InputError, beginning with `where`, for other numbers of axes, and as data.raw.numbers.
     """
     x = numbers(x, where)
     if x.ndim not in (2, 3, 4):

@@ -1,4 +1,4 @@
-"""Which training images are held out for validation."""
+"""The hold-out: which training images are used for validation."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -8,17 +8,17 @@ from hatjax.types import Split
 
 
 def order(n: int, seed: int) -> np.ndarray:
-    """0..n-1 in the order that belongs to `seed`, the same as in the published code."""
+    """0..n-1 in the random order of `seed`, the same as in the published code."""
     places = np.arange(n)
     np.random.RandomState(seed).shuffle(places)
     return places
 
 
 def hold_out(config: ConfigDict, x: np.ndarray, y: np.ndarray) -> tuple[Split, Split]:
-    """Training and validation split of the images "n h w c" and labels "n" of one task.
+    """The training and validation splits of a task's images "n h w c" and labels "n".
 
-    A share of config.tasks.valid is held out, under fidelity "code" of config.tasks.valid_code. If
-    that is 0, validation is the training set itself, as in the published code's MNIST experiments.
+    Holds out the share config.tasks.valid (with fidelity "code", config.tasks.valid_code). If it is
+    0, the training set is the validation set, as in the published code's MNIST experiments.
     """
     share = config.tasks.valid_code if config.fidelity == "code" else config.tasks.valid
     places = order(len(y), config.seed)

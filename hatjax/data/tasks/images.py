@@ -1,4 +1,4 @@
-"""Images of several sets brought to one shape, in as little memory as that takes."""
+"""Bring the images of several sets to one shape, using little memory."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -7,17 +7,17 @@ from PIL import Image
 from hatjax.data import Raw, memory
 from hatjax.errors import InputError
 
-# Sets that are enlarged from 28x28 to 32x32 by resizing, as the published code's source of notMNIST
-# has been. Other grey sets of that size get a margin of 2.
+# Sets that are enlarged from 28x28 to 32x32 by resizing, as in the published notMNIST file. Other
+# grey sets of that size are padded by 2.
 RESIZED = ("notmnist",)
 
 
 def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
-    """The image set `name` in the shape (h, w, c) of config.data.image; as it is where that is ().
+    """The image set `name` in the shape (h, w, c) of config.data.image; unchanged if that is ().
 
-    Grey images repeated on several channels are NumPy views that take no memory: index them with
-    `take`. Raises InputError for images whose channels are neither grey nor those asked for, and
-    sizes at which the machine's memory does not hold them.
+    Grey images repeated over several channels are NumPy views that take no memory: index them with
+    `take`. Raises InputError for images that have neither 1 nor c channels, and for sizes that do
+    not fit into memory.
     """
     x = {"x_train": raw.x_train, "x_test": raw.x_test}
     if config.fidelity == "code" and name == "facescrub":
@@ -39,7 +39,7 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
 
 
 def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
-    """Images as "n h w c": a black margin of 2 around grey ones where that fits, else resized."""
+    """Images as "n h w c": grey ones padded with 2 black pixels if that fits, else resized."""
     n, *old, c = x.shape
     if old == [h, w]:
         return x
@@ -53,18 +53,18 @@ def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
 
 
 def repeated(x: np.ndarray, c: int) -> np.ndarray:
-    """Grey images "n h w 1" as a view "n h w c"; images of c channels as they are."""
+    """Grey images "n h w 1" as a view "n h w c"; images of c channels unchanged."""
     return np.broadcast_to(x, (*x.shape[:3], c))
 
 
 def take(x: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """x[places], which for a view of repeated grey images is one again."""
+    """x[places]; for a view of repeated grey images, such a view again."""
     if x.strides[-1]:
         return x[places]
     return repeated(x[..., :1][places], x.shape[3])
 
 
 def scrambled(x: np.ndarray) -> np.ndarray:
-    """Images "n h w c" as the published code sees FaceScrub: their bytes taken for "n c h w"."""
+    """Images "n h w c" as the published code reads FaceScrub: memory interpreted as "n c h w"."""
     n, h, w, c = x.shape
     return x.reshape(n, c, h, w).transpose(0, 2, 3, 1)

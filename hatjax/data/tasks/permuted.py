@@ -1,4 +1,4 @@
-"""Permuted images: every task is the same image set, its pixels in another fixed order."""
+"""Permuted images: each task is the same image set with its own fixed permutation of pixels."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from hatjax.types import Split, Task
 
 
 def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
-    """config.tasks.count permutations of one image set; the images are shared by all tasks."""
+    """config.tasks.count permutations of one image set; all tasks share the images."""
     if len(config.data.sets) != 1:
         raise InputError(
             f"config.data.sets = {tuple(config.data.sets)}: permuted tasks need exactly one name"
@@ -30,15 +30,16 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
 
 
 def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
-    """A pixel order "size" for every task, from the seed alone; InputError if memory lacks.
+    """A permutation "size" of the pixels for each task; InputError if they do not fit into memory.
 
-    The published code seeds the i-th with 100 r_i + i, r the task order of the seed, and keeps it
-    on disk: later runs with other seeds then get the first run's. "code" is what a first run gets.
+    They depend on the seed only. The published code seeds permutation i with 100 r_i + i, r being
+    the seed's task order, and caches it on disk, so that runs with other seeds reuse it. Fidelity
+    "code" gives what a run without that cache gets.
     """
     count = config.tasks.count
     memory.fits(
         8 * size * count,
-        f"config.tasks.count = {count}: so many orders of {size} numbers an image",
+        f"config.tasks.count = {count}: that many permutations of {size} pixels",
         "choose fewer tasks",
     )
     if config.fidelity == "code":

@@ -1,4 +1,4 @@
-"""Split image sets: every task has classes of its own, or is a whole set."""
+"""Split image sets: each task has its own classes of a set, or is a whole set."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,9 @@ from hatjax.types import Split, Task
 
 
 def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
-    """Every image set in config.tasks.count tasks of consecutive classes, as equal as can be.
+    """Split each image set into config.tasks.count tasks of consecutive classes, evenly.
 
-    The tasks are in the seed's order if config.tasks.shuffle, else as listed.
+    The order of the tasks is random by seed if config.tasks.shuffle, else as listed.
     """
     tasks: list[Task] = []
     for name, raw in sets:
@@ -37,13 +37,13 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
 
 
 def _title(name: str, first: int, last: int, total: int) -> str:
-    """What tells a task from the others of its set; the name alone for a whole set."""
+    """The name of a task: set and classes, or the set alone if the task has all classes."""
     if last - first + 1 == total:
         return name
     return f"{name} {first}-{last}" if last > first else f"{name} {first}"
 
 
 def _between(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images of the classes first..last, labelled from 0."""
+    """The images of the classes first..last, with labels from 0."""
     mine = (first <= y) & (y <= last)
     return take(x, mine), y[mine] - first
