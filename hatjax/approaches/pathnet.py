@@ -31,7 +31,7 @@ def on_path(trunk: Tree, path: Array) -> Tree:
 
 
 def free(own: Tree, memory: Tree, step: Step) -> Tree:
-    """Everything but the modules of earlier tasks' paths."""
+    """How far the parameters may move: 0 for modules of earlier tasks' paths, 1 for all others."""
     path = memory["paths"][step.task]  # "L N"
     held = jnp.take_along_axis(memory["held"], path, axis=1)  # "L N"
     trunk = {
@@ -44,10 +44,11 @@ def free(own: Tree, memory: Tree, step: Step) -> Tree:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD on the modules of the path (networks.modules).
+    """SGD on the N modules of a task's path in each of L layers of M (networks.modules).
 
-    memory: "paths" "T L N", the modules of each task in each layer (while it learns, those of the
-    path whose turn it is), and "held" "L M", 1 for the modules that earlier tasks use.
+    memory: "paths" "T L N" int32, the modules of each task's path; while a task learns, those of
+    the rival whose turn it is. "held" "L M", 1 for the modules that earlier tasks use, else 0.
+    InputError for another schedule than "plateau".
     """
     base = sgd.make(config, network, free)
     if config.schedule != "plateau":
@@ -66,7 +67,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         }
 
     def begin_task(params, memory, step):
-        """Modules that no task uses start anew."""
+        """Modules that no earlier task uses get fresh parameters."""
         fresh, trunk = network.init(step.key)["trunk"], params["trunk"]
 
         def renew(p: Array, new: Array, held: Array) -> Array:

@@ -23,9 +23,10 @@ def on_axis(gate: Array, axis: Axis, i: int, shape: tuple[int, ...]) -> Array:
 def free(past: Mapping[str, Array], rule: Sequence[Axis], shape: tuple[int, ...]) -> Array:
     """How free the past leaves a weight: 1 - min(a^{<=t}_i, a^{<=t}_j) over the gates on its axes.
 
-    A weight between two units is held as far as both are (eq. 2); a bias or first-layer weight has
-    one gate. Returns an array that broadcasts to `shape`, so that the mask need not be stored,
-    computed as max(1 - a_i, 1 - a_j): the same number, with the subtractions on vectors.
+    A weight between two units is held as far as both are (eq. 2); a bias or a weight of the first
+    layer has one gate. Returns an array that broadcasts to `shape`, so that no mask as large as the
+    weight need be stored. It is computed as max(1 - a_i, 1 - a_j), the same number, so that the
+    subtractions are on vectors.
     """
     gates = [(i, axis, gate_on(axis)) for i, axis in enumerate(rule)]
     factors = [on_axis(1 - past[g], axis, i, shape) for i, axis, g in gates if g is not None]
@@ -33,7 +34,10 @@ def free(past: Mapping[str, Array], rule: Sequence[Axis], shape: tuple[int, ...]
 
 
 def row(task: Array, p: Array) -> Array:
-    """1 for the row of `task` of "T ...", 0 for the others; broadcasts. A single row is its own."""
+    """1 for the row of `task` in p "T ...", 0 for the others: "T 1 ...", which broadcasts to p.
+
+    Where p has a single row, it is that of the task: 1.
+    """
     if p.shape[0] == 1:
         return jnp.ones((1,) * p.ndim)
     mine = jnp.arange(p.shape[0]) == task
@@ -43,8 +47,8 @@ def row(task: Array, p: Array) -> Array:
 def shares(past: Mapping[str, Array], task: Array, axes: Axes, net: Tree) -> Tree:
     """How far each parameter of `net` may move while `task` learns, 0..1, a tree like `net`.
 
-    `free` of those that tasks share, and the row of the task of what is PER_TASK. The arrays
-    broadcast to the parameters.
+    `free` for a parameter that tasks share, `row` for one that is PER_TASK. The arrays broadcast to
+    the parameters.
     """
     return jax.tree.map(
         lambda p, rule: row(task, p) if rule == PER_TASK else free(past, rule, p.shape), net, axes
@@ -56,18 +60,20 @@ def protect(
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer `inner`, which moves every parameter only as far as it is free.
 
-    `update` takes one more argument, free=f: f(after) gives a tree like the parameters of numbers
-    0..1 that broadcast to them, say `shares`. With u what `inner` makes of a gradient g:
+    `update` takes one more argument, free=f: f(after) gives a tree like the parameters, of numbers
+    0..1 that broadcast to them, as `shares` does. A gradient g becomes an update in three steps:
 
     1. g is scaled to a global norm of at most `clip`, measured on g f;
-    2. `inner` sees g where f > 0 and 0 elsewhere: what is held enters no moments and no norms;
-    3. its update u becomes u f, which neither moments nor weight decay can go around.
+    2. `inner` is given g where f > 0 and 0 elsewhere, so that its moments know nothing of a weight
+       that is held;
+    3. the update u that it returns is multiplied by f, so that neither moments nor weight decay
+       move what is held.
 
     With plain SGD that is -lr g f, the step of the paper. The state is that of `inner`.
 
-    f is called again for every use and is to depend on the array `after` (lax.optimization_barrier)
-    where its result is large: the compiler then computes it in passing, twice, rather than storing
-    a mask of every weight.
+    f is called once for every use. Where its result is large, let it depend on the array `after`,
+    by lax.optimization_barrier: the compiler then computes it twice, within the loops that use it,
+    and stores no mask of every weight.
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -100,8 +106,8 @@ def _times(x: Array, factor: Array) -> Array:
 
 def global_norm(tree: Tree) -> Array:
     """The Euclidean norm of all numbers of a tree, float32[]."""
-    # Row by row, behind a barrier: what makes the rows fuses into their sums, and memory is read in
-    # order. As one sum over both axes the compiler would walk through it in small tiles.
+    # First the sum of each row, then that of the rows, with a barrier between: the compiler then
+    # reads memory in order. For one sum over both axes it would read a matrix in small tiles.
     rows = [
         jnp.sum(jnp.square(jnp.atleast_1d(x).astype(jnp.float32)), axis=-1)
         for x in jax.tree.leaves(tree)

@@ -20,10 +20,10 @@ def probe(
     """Raise ValueError, naming the parameter, for a network that protection cannot hold still.
 
     `apply(net, a)` gives the network's outputs on some inputs under the gates a {gate: "units"},
-    without dropout. About half of the units are closed; then every weight that a later task could
-    change, since it leads to or from a closed unit, is changed at random. Outputs must stay the
-    same, bit by bit. They do not where something reads closed units around their gate, a norm above
-    all. It costs one compilation of `apply` and two calls.
+    without dropout. About half of the units are closed. Then every weight that a later task could
+    change, since it leads to or from a closed unit, is changed at random. The outputs must stay the
+    same, bit by bit. They do not if something reads closed units before they are multiplied by
+    their gate, most often a norm. It costs one compilation of `apply` and two calls.
     """
     rng = np.random.default_rng(seed)  # of NumPy: JAX would compile for every shape
     a = {  # at least one unit open, and one closed if there are two
@@ -36,7 +36,7 @@ def probe(
         noise = rng.uniform(0.1, 1, p.shape) / np.sqrt(max(1, p.size / max(1, *p.shape[-1:])))
         return (p + noise * (np.asarray(free) > 0)).astype(p.dtype)
 
-    # Not as initialised: a norm's bias of 0, say, would hide what it lets through.
+    # Not the initial parameters: a norm whose bias is 0 would seem to keep closed units at 0.
     base = jax.tree.map(noisy, net)
     moved = jax.tree.map(
         lambda p, rule: p if rule == PER_TASK else noisy(p, free(a, rule, p.shape)), base, axes

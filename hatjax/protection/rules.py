@@ -10,7 +10,9 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 Array = Any  # a jax.Array, or a NumPy array, a number or a tracer in its place
 Tree = Any  # a pytree of arrays
-Axis = str | None | tuple[str | None, ...]  # a gate, none, or how a flatten has composed the axis
+# The gate on an axis; None; or, where a flatten joined units with positions, the two in their
+# order, the slower first: ("c1", None).
+Axis = str | None | tuple[str | None, ...]
 Axes = Any  # a pytree like the network: for each parameter a tuple of Axis, or PER_TASK
 
 # The rule of a parameter whose first axis is the task: its row t belongs to task t alone.

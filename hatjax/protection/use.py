@@ -13,11 +13,11 @@ from hatjax.protection.rules import PER_TASK, Array, Axes, Tree, gate_on, with_r
 def used(past: Mapping[str, Array], axes: Axes, net: Tree) -> dict[str, dict[str, Array]]:
     """The share of the network that tasks with the cumulative gates `past` use, 0..1.
 
-    {gate: {"units": u, "weights": w}, ..., "all": {"units": u, "weights": w}}: u is the mean of
-    a^{<=t} over the units, w the mean of min(a^{<=t}_i, a^{<=t}_j), what eq. 2 withholds from later
-    tasks, over the weights and biases on which the gate lies; "all" is over all gates and all
-    parameters but the PER_TASK ones. A weight between two gates counts for both. Given the gates of
-    one task in place of the past, it is what that task uses.
+    Returns {gate: {"units": u, "weights": w}, ..., "all": {"units": u, "weights": w}}. u is the
+    mean of a^{<=t} over the units of the gate. w is the mean of min(a^{<=t}_i, a^{<=t}_j), how far
+    eq. 2 holds a weight, over all weights and biases on which the gate lies; one between two gates
+    counts for both. "all" is over all gates and over all parameters but the PER_TASK ones. Given
+    the gates of one task in place of the past, it is the share that this task uses.
     """
     leaves = [(p.shape, rule) for p, rule in with_rules(net, axes) if rule != PER_TASK]
     held = [(*_held(past, rule, shape), set(map(gate_on, rule))) for shape, rule in leaves]
@@ -32,7 +32,7 @@ def used(past: Mapping[str, Array], axes: Axes, net: Tree) -> dict[str, dict[str
 
 
 def held(a: Mapping[str, Array], axes: Axes, net: Tree) -> Array:
-    """The share of the weights that tasks share which the gates `a` hold: used(...)["all"]."""
+    """The share of the weights that the gates `a` hold, used(...)["all"]["weights"]."""
     leaves = [(p.shape, rule) for p, rule in with_rules(net, axes) if rule != PER_TASK]
     each = [_held(a, rule, shape) for shape, rule in leaves]
     return sum(total for _, total in each) / max(1, sum(n for n, _ in each))
@@ -41,8 +41,8 @@ def held(a: Mapping[str, Array], axes: Axes, net: Tree) -> Array:
 def overlap(a: Sequence[Mapping[str, Array]], axes: Axes, net: Tree) -> Array:
     """The share of task i's weights that task j uses too, [i, j] in "T T" (the paper's Fig. 6).
 
-    `a` are the gates of each task, {gate: "units"}. A task uses a weight as far as it uses the
-    units on all its axes, min(a_i, a_j). A task that uses nothing shares nothing.
+    `a` are the gates of each task, {gate: "units"}. How far a task uses a weight is min(a_i, a_j)
+    over the units on its axes. The row of a task that uses nothing is 0.
     """
     common = jax.jit(lambda a, b: held(jax.tree.map(jnp.minimum, a, b), axes, net))
     shared = jnp.stack([jnp.stack([common(dict(b), dict(c)) for c in a]) for b in a])
@@ -51,6 +51,6 @@ def overlap(a: Sequence[Mapping[str, Array]], axes: Axes, net: Tree) -> Array:
 
 
 def _held(a: Mapping[str, Array], rule: Any, shape: tuple[int, ...]) -> tuple[int, Array]:
-    """The numbers of a parameter, and how many of them the gates hold."""
+    """How many numbers a parameter has, and how many of them the gates hold."""
     kept = jnp.broadcast_to(1 - free(a, rule, shape), shape)
     return kept.size, jnp.sum(kept)
