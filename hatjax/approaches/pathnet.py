@@ -22,6 +22,15 @@ class Settings(NamedTuple):
     clip: float = 1000.0  # largest global norm of a gradient
 
 
+def check(config: ConfigDict) -> None:
+    """InputError if a path has more modules in a layer than there are."""
+    if config.network.active > config.network.modules:
+        raise InputError(
+            f"config.network.active = {config.network.active}: expected at most "
+            f"config.network.modules = {config.network.modules}"
+        )
+
+
 def on_path(trunk: Tree, path: Array) -> Tree:
     """The modules "N ..." of a path "L N" out of {layer: "M ..."}; layers in alphabetical order."""
     return {
@@ -137,4 +146,5 @@ APPROACH = ApproachSpec(
         active=3,  # of them on a path
     ),
     structure=modules.make,
+    check=check,
 )
