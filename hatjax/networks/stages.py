@@ -49,7 +49,8 @@ def linear(stage: Stage, prefix: str = "", affine: Callable = affine) -> nn.Modu
 
 
 def enter(stage: Stage, h: Array) -> Array:
-    """What the stage's linear layer takes: "b h w c" for a convolution, else "b hwc"."""
+    """The input of the stage's linear layer: h as it is for a convolution, else flattened, "b hwc".
+    """
     return h if stage.kernel else h.reshape(len(h), -1)
 
 
