@@ -2,7 +2,8 @@
 
 Every unit of a network is multiplied by a gate a = sigmoid(s e), e a number that is learned for
 each task. Weights between units that earlier tasks use are held still, and a regulariser keeps the
-number of units that a task opens low. Here is all of it, on plain pytrees; a whole training loop:
+number of units that a task opens low. This file is the whole method, on plain pytrees; a training
+loop with it:
 
     axes = hat.axes(net, {r"fc1/kernel": (None, "fc1"), r"fc1/bias": ("fc1",),
                           r"head/.*": hat.PER_TASK})
@@ -134,14 +135,15 @@ def accumulate(past: Gates, a: Gates) -> dict[str, Array]:
 def compensate(q: Array, e: Array, s: Array, s_max: Array, cosh_max: Array) -> Array:
     """q' = q s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), |s e| at most `cosh_max` (section 2.4).
 
-    Undoes what annealing s does to the gradient q of the embeddings e, so that they move at any s.
+    q is the gradient of the embeddings e. Annealing s makes it small early and late in an epoch;
+    this undoes it, so that embeddings move at any s.
     """
     steep = jnp.cosh(jnp.clip(s * e, -cosh_max, cosh_max)) + 1
     return q * (s_max / s) * steep / (jnp.cosh(e) + 1)
 
 
 def keep(u: Array, e: Array, e_max: Array) -> Array:
-    """The update u of embeddings e, cut so that |e + u| <= e_max: there a gate can still move."""
+    """The update u of embeddings e, cut so that |e + u| <= e_max: beyond, gates hardly move."""
     return jnp.clip(e + u, -e_max, e_max) - e
 
 
@@ -164,14 +166,18 @@ def optimizer(
         s=      the steepness at which the gradient was taken
         task=   which task learns, from 0
 
-    In this order: the gradient of the embeddings is compensated for s (`compensate`); the global
-    norm of all gradients, those of held weights as far as they are free, is clipped at `clip`;
-    `inner` sees them without those of wholly held weights; its update is multiplied by
-    1 - min(a^{<=t}_i, a^{<=t}_j) (eq. 2; hatjax.protection.protect); embeddings are kept within
-    |e| <= e_max, where they can still move. Of what belongs to tasks, PER_TASK parameters and
-    embeddings, only the row of `task` moves, whatever `inner` would do to the others. With plain
-    SGD this is the published step; with any other, weights that earlier tasks hold stay, bit by
-    bit, through moments and weight decay.
+    A step does, in this order:
+
+    1. the gradient of the embeddings is compensated for s (`compensate`);
+    2. all gradients are scaled to a global norm of at most `clip`; in the norm, the gradient of a
+       weight is multiplied by how free the weight is, 1 - min(a^{<=t}_i, a^{<=t}_j) (eq. 2);
+    3. `inner` is given the gradients, with 0 for weights that are not free at all;
+    4. its update of a weight is multiplied by how free the weight is (hatjax.protection.protect);
+    5. embeddings are kept within |e| <= e_max (`keep`).
+
+    Of PER_TASK parameters and embeddings only the row of `task` moves, whatever `inner` would do to
+    the others. With plain SGD this is the published step; with any other optimizer, weights that
+    earlier tasks hold stay, bit by bit, in spite of its moments and weight decay.
 
     `gates` is another optimizer for the embeddings; None: they are parameters like any other. Begin
     every task with tx.init(params), so that it starts with fresh moments. s_max, clip, e_max and
@@ -202,8 +208,9 @@ def optimizer(
         mine = jax.tree.map(lambda e: protection.row(task, e), e)
 
         def free(after: Array) -> Tree:
-            # Tied to the step, the past looks new to the compiler in every one. Otherwise it would
-            # compute all masks before a loop over steps, and read a second set of weights in each.
+            # The barrier makes the past depend on the step. Without it the compiler would compute
+            # the masks of all weights once, before a loop over steps, store them, and read them in
+            # every step beside the weights.
             a, *_ = lax.optimization_barrier((dict(past), jnp.asarray(s), after))
             return {"net": protection.shares(a, task, axes, params["net"]), "gates": mine}
 

@@ -80,4 +80,4 @@ def test_names_are_those_of_the_files():
     folders = {"approaches": APPROACHES, "networks/architectures": NETWORKS}
     for folder, names in folders.items():
         files = {p.stem for p in (PACKAGE / folder).glob("*.py")} - {"__init__"}
-        assert set(names.ours) == files
+        assert set(names.files) == files

@@ -1,6 +1,7 @@
 """Elastic Weight Consolidation (Kirkpatrick et al., PNAS 2017).
 
-Weights that matter for the past, as the Fisher information has it, are held by springs.
+Each weight is pulled back to where the last task left it, the more strongly the more the earlier
+tasks' loss depends on it: the strength is the weight's Fisher information.
 """
 
 from typing import NamedTuple
@@ -28,11 +29,15 @@ def pull(params: Tree, old: Tree, weight: Tree) -> Array:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD with the pull. memory: "old" p* and "fisher" F of the trunk, F averaged over the tasks.
+    """SGD on cross-entropy + lambda/2 sum_i F_i (p_i - p*_i)^2 over the weights i of the trunk.
 
-    Heads need neither: only their own task trains them. lambda = 5000 was found with a Fisher
-    information about 20 times smaller than that of single examples (fisher.per_batch), so with
-    the latter it is divided by 20 and means the same.
+    memory: "old", the trunk p* that the last task left, and "fisher", F of the trunk, the mean over
+    the tasks so far; zeros before the first task. Heads are not pulled: only their own task trains
+    them.
+
+    The default lambda = 5000 is that of the published code, whose Fisher information
+    (fisher.per_batch) is about 20 times smaller than that of single examples. Where the latter is
+    used, lambda is divided by 20, so that the pull is about as strong.
     """
     base = sgd.make(config, network)
     per_example = departures(config).fisher_per_example

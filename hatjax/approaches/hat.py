@@ -1,6 +1,6 @@
-"""Hard Attention to the Task (Serra, Suris, Miron and Karatzoglou, ICML 2018) in our runner.
+"""Hard Attention to the Task (Serra, Suris, Miron and Karatzoglou, ICML 2018) as an approach.
 
-The method is hatjax/hat.py; here it meets the network, the numbers and the schedule of a run.
+The method itself is hatjax/hat.py; here it is put together with a configuration and a network.
 """
 
 from typing import NamedTuple
@@ -22,19 +22,23 @@ from hatjax.types import Approach, Array, Network, Step, Tree
 
 class Settings(NamedTuple):
     s_max: float = 400.0  # the steepness of the gates at the end of an epoch; good: 25..800
-    c: float = 0.75  # how dear new units are (eq. 4); good: 0.1..2.5
+    c: float = 0.75  # weight of the sparsity R in the loss (eq. 4); good: 0.1..2.5
     clip: float = 10000.0  # largest global norm of a gradient (published code)
-    e_max: float = 6.0  # bound of the embeddings (published code)
-    cosh_max: float = 50.0  # bound of |s e| in the compensation (published code)
+    e_max: float = 6.0  # embeddings stay within |e| <= e_max (published code)
+    cosh_max: float = 50.0  # |s e| is cut there in hat.compensate (published code)
 
 
 def parts(own: Tree) -> Tree:
-    """Parameters, or their gradients or updates, as hat.optimizer takes them."""
+    """Parameters, gradients or updates, in the two parts that hat.optimizer takes them in."""
     return {"net": {k: own[k] for k in ("trunk", "norms", "head")}, "gates": own["gates"]}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """HAT on a gated network. memory["past"] is the cumulative gates a^{<=t}, {gate: "units"}."""
+    """HAT on a gated network; `network.units` says which units have gates.
+
+    memory: "past", the cumulative gates a^{<=t} of the tasks learned so far, {gate: "units"}, 0..1;
+    zeros before the first task.
+    """
     rate = optimizers.make(config)
     full = 0.0 if departures(config).finite_sparsity else jnp.nan  # R when no unit is free
 
@@ -43,7 +47,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return params, {"past": hat.no_past(params["gates"])}
 
     def begin_task(params, memory, step):
-        # Keep the other tasks' embeddings in range too; this task's are kept after each step.
+        # The embeddings of the other tasks, which start as any number, are cut to |e| <= e_max;
+        # those of this task are cut after each of its steps.
         def keep(e: Array) -> Array:  # "T units"
             bound = step.hyper.approach.e_max
             mine = (jnp.arange(len(e)) == step.task)[:, None]

@@ -1,7 +1,8 @@
 """Incremental Moment Matching, mean-IMM (Lee et al., NIPS 2017).
 
-Each task starts from the last network and is pulled towards it (their L2-transfer); afterwards the
-weights become the mean of those found for all the tasks.
+Each task starts from the weights that the last one left, and is pulled towards them while it learns
+(the authors' L2-transfer). After it, the weights are replaced by the mean of those found for all
+the tasks so far.
 """
 
 from typing import NamedTuple
@@ -29,7 +30,10 @@ def shared(params: Tree, chosen: Departures) -> Tree:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD with the pull lambda/2 |p - p*|^2. memory["old"] is p*, what the last task ended with."""
+    """SGD on cross-entropy + lambda/2 |p - p*|^2; there is no pull in the first task.
+
+    memory: "old", the weights p* that the last task left, already merged.
+    """
     base, chosen = sgd.make(config, network), departures(config)
 
     def init(key):

@@ -1,7 +1,7 @@
 """Incremental Moment Matching, mode-IMM (Lee et al., NIPS 2017).
 
-As mean-IMM, but the merged weight is the mode of the product of the tasks' Gaussian posteriors: the
-mean of what the tasks found, weighted by their Fisher informations.
+As mean-IMM, but each merged weight is a weighted mean of what the tasks found, weighted with its
+Fisher information in each of them: the mode of the product of Gaussian posteriors.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,11 @@ class Settings(NamedTuple):
 
 
 def merge(new: Tree, f_new: Tree, old: Tree, f_old: Tree) -> Tree:
-    """(F_t p + F p*) / (F_t + F), F the sum over the tasks before; p where nobody minds."""
+    """(F_t p + F p*) / (F_t + F), weight by weight; p where F_t + F = 0.
+
+    `new` p and `f_new` F_t are of the task just learned; `old` p* are the weights merged before,
+    and `f_old` F is the sum of the Fisher informations of the tasks before.
+    """
 
     def mode(p, f, q, g):
         total = f + g
@@ -33,10 +37,11 @@ def merge(new: Tree, f_new: Tree, old: Tree, f_old: Tree) -> Tree:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """mean-IMM's pull. memory: "old" p*, and the trunk's "fisher" F, summed over the tasks.
+    """Mean-IMM's loss, with another merge of the trunk at the end of a task.
 
-    The published code loses the merged weights, and training goes on without them. Its Fisher
-    information is also that of the pull, not of the cross-entropy alone.
+    memory: "old", the weights p* that the last task left, and "fisher", F of the trunk, the sum
+    over the tasks so far. The published code never uses its merged weights, and the loss in its
+    Fisher information includes the pull (hatjax.fidelity).
     """
     base, chosen = imm_mean.make(config, network), departures(config)
 

@@ -1,6 +1,7 @@
-"""Joint training: fresh parameters, trained on all the tasks so far at once. The upper bound.
+"""Joint training: for each task, fresh parameters are trained on all the tasks so far at once.
 
-A_J of the forgetting ratio (eq. 6).
+Nothing can be forgotten, so its accuracy is the upper bound that the others are compared with: A_J
+in the forgetting ratio (eq. 6).
 """
 
 import jax
@@ -12,18 +13,20 @@ from hatjax.networks import rows
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Network
 
-COMMON = ("norms", "stats")  # of all tasks, in the row of the last, since batches mix the tasks
+# A batch mixes examples of several tasks, so all tasks share one set of norms. While the t-th task
+# is learned it is kept in that task's row; then all rows get it.
+COMMON = ("norms", "stats")
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD on the union of the tasks; every example is classified by the head of its own task."""
+    """SGD on the union of the tasks, no memory; each example goes to the head of its own task."""
 
     def loss(params, memory, batch, step):
         out = network.apply(params, batch.x, batch.task, key=step.key, weight=batch.weight)
         return cross_entropy(out.logits, batch), out
 
     def end_task(params, memory, data, step):
-        """All tasks get the common norms."""
+        """Copy the norms of this task's row to the rows of all tasks."""
         own = rows.take(params, step.task, COMMON)
         every = {
             k: jax.tree.map(lambda p, q: p.at[:].set(q), params[k], own[k]) for k in COMMON

@@ -1,6 +1,7 @@
 """Less-Forgetful Learning (Jung, Ju, Jung and Kim, 2016).
 
-On the new task's images, the features that the heads read shall stay what they were before it.
+While a task is learned, the features of its images, which the heads read, are pulled towards those
+that the network gave before the task.
 """
 
 from typing import NamedTuple
@@ -23,15 +24,16 @@ class Settings(NamedTuple):
 
 
 def body(params: Tree, task: Array) -> Tree:
-    """What makes the features of a task: the trunk with the task's norms."""
+    """The parameters that the features of a task depend on: the trunk, the task's norms."""
     return rows.take({k: params[k] for k in ("trunk", "norms", "stats")}, task)
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD with lambda/2 |h - h*|^2 of the features, without dropout.
+    """SGD on cross-entropy + lambda/2 |h - h*|^2, the mean over the examples of a batch.
 
-    memory["old"]: the trunk as the last task left it, with the norms of that task. The mean over
-    the examples; the published code sums them, so that lambda depends on the batch.
+    h "b d" are the features and h* those of the network before the task, both without dropout.
+    memory: "old", the trunk as the last task left it, with the norms of that task. There is no pull
+    in the first task. The published code takes the sum over the batch (hatjax.fidelity).
     """
     base, chosen = sgd.make(config, network), departures(config)
 

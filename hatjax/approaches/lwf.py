@@ -1,6 +1,7 @@
 """Learning without Forgetting (Li and Hoiem, ECCV 2016).
 
-On the new task's images, the old heads shall go on answering as they did before it.
+While a task is learned, the heads of the earlier tasks are trained to answer on its images as they
+did before it.
 """
 
 from typing import NamedTuple
@@ -21,14 +22,15 @@ class Settings(NamedTuple):
     clip: float = 100.0  # largest global norm of a gradient
 
 
-LEAST = 1e-5  # spread over the classes, so that no logarithm is infinite
+LEAST = 1e-5  # probability that is spread over the classes, so that no logarithm is infinite
 
 
 def distillation(logits: Array, old: Array, temperature: Array) -> Array:
-    """-sum_c r_c log o_c of "... C" logits and old ones -> "...".
+    """-sum_c r_c log o_c, "... C" logits and old logits -> "..." (the authors' eq. 2-3).
 
-    o and r are the softmax of the two, to the power of 1/temperature and normalised again: the
-    softmax of logits / temperature, which does not underflow (their eq. 2-3).
+    o and r are the probabilities of `logits` and `old`, each to the power of 1/temperature and
+    normalised again. That is the softmax of logits / temperature, which is computed, since it does
+    not underflow.
     """
     o, r = jax.nn.softmax(logits / temperature), jax.nn.softmax(old / temperature)
     classes = jnp.sum(jnp.isfinite(logits), axis=-1, keepdims=True)
@@ -37,10 +39,10 @@ def distillation(logits: Array, old: Array, temperature: Array) -> Array:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD and lambda times the distillation of each old head.
+    """SGD on cross-entropy + lambda times the sum of the old heads' distillation.
 
-    memory: "old", all parameters as the last task left them, and "turn" "T", which head was
-    trained first (1), second, ..., or not yet (0).
+    memory: "old", all parameters as the last task left them, and "turn" "T" int32, for each head
+    whether its task was learned first (1), second (2) and so on, or not yet (0).
     """
     base = sgd.make(config, network)
     tasks = jnp.arange(len(network.classes))
@@ -53,8 +55,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         }
 
     def outputs(params, batch, key) -> Array:
-        """The logits of all heads, "T b C". Without norms of its own for each task, the trunk does
-        not depend on the task, and runs once."""
+        """The logits of all heads, "T b C". The trunk runs once for all of them, unless each task
+        has norms of its own."""
 
         def one(task):
             return network.apply(params, batch.x, task, key=key, weight=batch.weight).logits

@@ -22,6 +22,15 @@ class Settings(NamedTuple):
     clip: float = 1000.0  # largest global norm of a gradient
 
 
+def check(config: ConfigDict) -> None:
+    """InputError if a path has more modules in a layer than there are."""
+    if config.network.active > config.network.modules:
+        raise InputError(
+            f"config.network.active = {config.network.active}: expected at most "
+            f"config.network.modules = {config.network.modules}"
+        )
+
+
 def on_path(trunk: Tree, path: Array) -> Tree:
     """The modules "N ..." of a path "L N" out of {layer: "M ..."}; layers in alphabetical order."""
     return {
@@ -31,7 +40,7 @@ def on_path(trunk: Tree, path: Array) -> Tree:
 
 
 def free(own: Tree, memory: Tree, step: Step) -> Tree:
-    """Everything but the modules of earlier tasks' paths."""
+    """How far the parameters may move: 0 for modules of earlier tasks' paths, 1 for all others."""
     path = memory["paths"][step.task]  # "L N"
     held = jnp.take_along_axis(memory["held"], path, axis=1)  # "L N"
     trunk = {
@@ -44,10 +53,11 @@ def free(own: Tree, memory: Tree, step: Step) -> Tree:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD on the modules of the path (networks.modules).
+    """SGD on the N modules of a task's path in each of L layers of M (networks.modules).
 
-    memory: "paths" "T L N", the modules of each task in each layer (while it learns, those of the
-    path whose turn it is), and "held" "L M", 1 for the modules that earlier tasks use.
+    memory: "paths" "T L N" int32, the modules of each task's path; while a task learns, those of
+    the rival whose turn it is. "held" "L M", 1 for the modules that earlier tasks use, else 0.
+    InputError for another schedule than "plateau".
     """
     base = sgd.make(config, network, free)
     if config.schedule != "plateau":
@@ -66,7 +76,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         }
 
     def begin_task(params, memory, step):
-        """Modules that no task uses start anew."""
+        """Modules that no earlier task uses get fresh parameters."""
         fresh, trunk = network.init(step.key)["trunk"], params["trunk"]
 
         def renew(p: Array, new: Array, held: Array) -> Array:
@@ -136,4 +146,5 @@ APPROACH = ApproachSpec(
         active=3,  # of them on a path
     ),
     structure=modules.make,
+    check=check,
 )

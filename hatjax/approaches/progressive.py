@@ -16,10 +16,10 @@ from hatjax.types import Approach, Network
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD on the task's column (networks.columns).
+    """SGD on the task's own column; the k-th task to be learned gets column k (networks.columns).
 
-    memory: "old", the columns as the tasks before left them, and "column" "T", that of each task:
-    the k-th to be learned has column k.
+    memory: "old", all columns "T ..." as the tasks before left them, and "column" "T" int32, the
+    column of each task.
     """
     base = sgd.make(config, network)
 

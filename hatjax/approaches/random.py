@@ -1,6 +1,7 @@
-"""Guessing labels at the rate at which they occur in the training data. The lower bound.
+"""Guessing: each label with the probability that it has in the training data of the task.
 
-A_R of the forgetting ratio (eq. 6). Nothing is drawn: the accuracy is the expected one.
+Its accuracy is the lower bound that the others are compared with: A_R in the forgetting ratio
+(eq. 6). It is computed as an expectation; no label is drawn.
 """
 
 import jax
@@ -21,15 +22,17 @@ def frequencies(y: Array, n: Array, classes: int) -> Array:
 
 
 def expected(out: Out, batch: Batch) -> Array:
-    """How many of the batch are right on average, the logits being those of the guesses."""
+    """How many guesses of the batch are right on average, with the softmax of the logits as the
+    probabilities of the guesses."""
     guess = jax.nn.softmax(out.logits)  # "b C"
     return jnp.sum(jnp.take_along_axis(guess, batch.y[:, None], axis=1)[:, 0] * batch.weight)
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """No parameters. memory["frequencies"] "T C" are those of each task's training labels.
+    """It has no parameters, and there is nothing to train.
 
-    The published code guesses the labels of every task at the rates of the last one.
+    memory: "frequencies" "T C", the share of each class in the training labels of each task. The
+    published code guesses for every task with those of the last one (hatjax.fidelity).
     """
     own = departures(config).own_frequencies
     tasks, most = len(network.classes), max(network.classes)

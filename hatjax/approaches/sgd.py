@@ -20,17 +20,21 @@ class Settings(NamedTuple):
     clip: float = 10000.0  # largest global norm of a gradient (published code)
 
 
+RANGES = {"clip": ranges.POSITIVE}
+
+
 def everything(own: Tree, memory: Tree, step: Step) -> Tree:
-    """All parameters are free to move."""
+    """How far the parameters may move: 1, all of them freely."""
     return jax.tree.map(lambda p: 1.0, own)
 
 
 def make(
     config: ConfigDict, network: Network, free: Callable[[Tree, Tree, Step], Tree] = everything
 ) -> Approach:
-    """The cross-entropy of the task's own head, a clipped gradient for config.optimizer, no memory.
+    """Training on the cross-entropy of the task's own head, with clipped gradients; no memory.
 
-    `free(own, memory, step)` says how far the parameters may move, 0..1 (protection.protect).
+    The optimizer is that of config.optimizer. `free(own, memory, step)` gives a tree like the
+    parameters of numbers 0..1 that broadcast to them: how far each may move (protection.protect).
     """
     rate = optimizers.make(config)
 
@@ -60,5 +64,4 @@ def make(
     )
 
 
-RANGES = {"clip": ranges.POSITIVE}
 APPROACH = ApproachSpec(make, label="SGD", settings=Settings(), ranges=RANGES)

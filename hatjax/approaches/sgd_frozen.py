@@ -10,14 +10,14 @@ from hatjax.types import Approach, Network, Step, Tree
 
 
 def free(own: Tree, memory: Tree, step: Step) -> Tree:
-    """After the first task, nothing of the trunk."""
+    """How far the parameters may move: after the first task the trunk not at all."""
     first = jnp.asarray(step.seen == 0, float)
     trunk = jax.tree.map(lambda p: first, own["trunk"])
     return sgd.everything(own, memory, step) | {"trunk": trunk}
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD, with the trunk as the first task left it. Norms and heads are each task's own."""
+    """SGD; after the first task only the norms and the head of a task are trained. No memory."""
     return sgd.make(config, network, free)
 
 

@@ -8,7 +8,7 @@ from hatjax.types import Approach, Network
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD, with all parameters drawn anew before each task."""
+    """SGD, with all parameters drawn anew before each task. No memory."""
     return sgd.make(config, network)._replace(
         begin_task=lambda params, memory, step: (network.init(step.key), memory)
     )

@@ -22,8 +22,8 @@ LATER = ("optimizer.name", "schedule", "data.augment")
 def check(config: ConfigDict) -> None:
     """Raise InputError, naming field and value, for the first field that is not as it must be.
 
-    It is missing, unknown (but networks and approaches may have fields of their own), of another
-    type or out of its range.
+    It is missing, unknown (but networks and approaches may have fields that are not listed), of
+    another type or out of its range; or it does not go with another field.
     """
     mine = fields(config)
     name = mine.get("approach.name")
@@ -54,11 +54,8 @@ def check(config: ConfigDict) -> None:
             f"config.approach.gated = {config.approach.gated}: the approach {name!r} needs "
             f"{spec.gated}"
         )
-    if mine.get("network.active", 0) > mine.get("network.modules", math.inf):
-        raise InputError(
-            f"config.network.active = {config.network.active}: expected at most "
-            f"config.network.modules = {config.network.modules}"
-        )
+    if spec.check is not None:
+        spec.check(config)
 
 
 def usual_fields(approach: str, network: object) -> dict[str, Any]:

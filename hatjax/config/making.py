@@ -122,7 +122,7 @@ def of_arrays(count: int, approach: str, network: object = "mlp") -> ConfigDict:
 
 
 def choose_network(config: ConfigDict, name: object) -> None:
-    """Put a network of NETWORKS in place of another in `config`; the same one stays as it is."""
+    """Put a network of NETWORKS in place of another in `config`; nothing if it is there already."""
     if isinstance(name, str) and name != config.network.name and name in NETWORKS:
         approach = APPROACHES.get(config.approach.name)
         added = {} if approach is None else dict(approach.network)

@@ -58,6 +58,9 @@ class ApproachSpec(NamedTuple):
     # hatjax.networks.trunk.Trunk. None: the network as it is.
     structure: Callable[[ConfigDict, Any, tuple[int, ...], tuple[int, ...]], Network] | None = None
 
+    # Raises InputError for fields that do not go together, each of them in its range.
+    check: Callable[[ConfigDict], None] | None = None
+
     def fields(self) -> dict[str, Any]:
         """The fields of config.approach besides its name, and their defaults."""
         return {"gated": self.gated, **self.settings._asdict(), **self.fixed}
@@ -74,15 +77,19 @@ class NetworkSpec(NamedTuple):
 
 
 class Registry(MutableMapping[str, T]):
-    """Values by name, those of a folder's files and any that are added; see above."""
+    """Values by name: those of a folder's files, and any that are set, as in a dict."""
 
     def __init__(self, package: str, attribute: str, first: tuple[str, ...]):
-        """`first` says which names come first, in that order; the others follow by letter."""
+        """The values that `attribute` has in the files of a package.
+
+        `first` are the names of those that come with hatjax, in the order in which all are listed;
+        files that somebody has added follow by letter.
+        """
         folder = Path(__file__).parents[2].joinpath(*package.split("."))
         found = {module.name for module in pkgutil.iter_modules([str(folder)])}
         self.package, self.attribute = package, attribute
-        self.ours = (*(n for n in first if n in found), *sorted(found - set(first)))
-        self._values: dict[str, T | None] = dict.fromkeys(self.ours)  # None: not yet imported
+        self.ours, self.files = first, (*first, *sorted(found - set(first)))
+        self._values: dict[str, T | None] = dict.fromkeys(self.files)  # None: not yet imported
 
     def __getitem__(self, name: str) -> T:
         value = self._values[name]

@@ -38,14 +38,14 @@ OURS = NETWORKS.ours  # the names of those that come with hatjax
 
 
 def register(name: str, make: Make, **fields: Any) -> None:
-    """Make a network of one's own known as config.network.name = `name`.
+    """Make a network of your own known as config.network.name = `name`.
 
     make(config.network, image) gives a Flax module as described above for images "h w c"; `fields`
-    are its fields in config.network and their defaults. Register it before a run with it is begun,
-    and in each process that goes on with such a run or loads it. InputError for the name of one of
-    our networks.
+    are its fields in config.network and their defaults. Register it in every process that begins
+    or continues a run with it or loads its model, before that. InputError for the name of a network
+    of hatjax/networks/architectures.
     """
-    if name in OURS:
+    if name in NETWORKS.files:
         raise InputError(f"there is a network {name!r} already: register yours by another name")
     NETWORKS[name] = NetworkSpec(make, fields)
 
@@ -53,10 +53,10 @@ def register(name: str, make: Make, **fields: Any) -> None:
 def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
     """The network of `config` for images "h w c" and tasks of so many classes each.
 
-    It is gated if the approach is (config.approach.gated), and structured as the approach needs it.
-    Raises InputError for a config.network.name that is unknown or cannot be structured so, for a
-    network whose rules do not cover its parameters or whose closed units show (protection.probe),
-    and for parameters that the machine's memory does not hold, before there are any.
+    Its units have gates if config.approach.gated; an approach with a `structure` of its own gets
+    that, built from the network's stages. Raises InputError for a config.network.name that is
+    unknown or has no stages where they are needed, for a network whose rules do not cover its
+    parameters, and for parameters that the machine's memory does not hold, before they are made.
     """
     network = _make(config, image, classes)
     check_memory(network)
@@ -109,7 +109,7 @@ def probe(network: Network, image: tuple[int, ...]) -> None:
     """
     rng = np.random.default_rng(0)
 
-    def drawn(p: jax.ShapeDtypeStruct) -> np.ndarray:  # what starts a network takes compiling
+    def drawn(p: jax.ShapeDtypeStruct) -> np.ndarray:  # network.init would have to be compiled
         scale = np.sqrt(2 / max(1, p.size / p.shape[-1]))
         return (scale * rng.standard_normal(p.shape)).astype(p.dtype)
 
@@ -151,7 +151,7 @@ def wrap(
         )
 
     def open_gates() -> dict[str, Array]:
-        """Of a network without gates: ones, which the compiler removes."""
+        """The gates of a network without gates: ones, which the compiler removes."""
         return {name: jnp.ones(n) for name, n in units.items()}
 
     takes_train = "train" in inspect.signature(type(trunk).__call__).parameters

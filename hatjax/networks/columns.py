@@ -1,4 +1,8 @@
-"""Columns of a progressive network (Rusu et al., 2016): one a task, each reads those before it."""
+"""The columns of a progressive network (Rusu et al., 2016).
+
+Each task has a column, a network of its own, whose stages also read what the stages before them
+give in the columns of earlier tasks.
+"""
 
 import flax.linen as nn
 import jax
@@ -14,7 +18,11 @@ from hatjax.types import Array, Network, Out, Tree
 
 
 class Adapter(nn.Module):
-    """relu(V [scale_k h_k for k < column]): "T b ... c" -> "b ... c", h_k zero from `column` on."""
+    """What a column reads of the earlier ones: relu(V [scale_k h_k for k < column] + b).
+
+    `seen` "T b ... c" has the outputs h_k of all columns, zeros from `column` on; the result is
+    "b ... c".
+    """
 
     @nn.compact
     def __call__(self, seen: Array, column: Array) -> Array:
@@ -28,12 +36,12 @@ class Adapter(nn.Module):
 
 
 class Column(nn.Module):
-    """Images "b h w c" -> the output of every stage; and what the head reads of other columns.
+    """Images "b h w c" -> the output of every stage; and what the head reads of earlier columns.
 
-    A stage but the first also reads the outputs of the stage before it in the earlier columns,
-    `seen` "T b ...", through an adapter and weights of its own:
-    h_i = f(W h_{i-1} + U relu(V [scale_k h_{i-1}^k])) (their eq. 2 with adapters). Column 0 reads
-    nothing.
+    Stage i > 0 reads stage i - 1 of its own column and, through an Adapter and weights U of its
+    own, of the earlier columns k: h_i = f(W h_{i-1} + U relu(V [scale_k h_{i-1}^k])) (the authors'
+    eq. 2 with adapters). `seen` has the outputs of all columns, "T b ..." for each stage. Column 0
+    reads nothing; with `seen` None no column does.
     """
 
     stages: tuple[Stage, ...]
@@ -136,9 +144,10 @@ def make(
 
 
 def unused(columns: Tree, tasks: int) -> int:
-    """How many numbers of the columns "T ..." only give all columns one shape.
+    """How many of the columns' numbers no column uses: they only give all columns one shape.
 
-    Of V "T c c" and the scales "T", column k uses k rows; column 0 uses no V and no U at all.
+    All columns are kept in arrays "T ...", as large as the last one needs. Of V "T c c" and the
+    scales "T", column k uses k rows; column 0 uses no V, no scales and no U.
     """
     padding = 0
     for name, layer in columns.items():

@@ -29,11 +29,14 @@ def affine(x: Array, w: Array, b: Array) -> Array:
 
 @jax.custom_vjp
 def affine_squares(x: Array, w: Array, b: Array) -> Array:
-    """affine, whose gradient in W and b is the sum over the examples of their squared gradients.
+    """As affine; but its "gradient" in W and b is the sum of the examples' squared gradients.
 
-    For a loss that is a sum over the examples. Example k's gradient in W is x_k^T g_k, where g_k is
-    that in its output; its square is that of x times that of g, and the sum one matrix product.
-    Only where an example has several positions ("b p i", a convolution) are its gradients formed.
+    Of a loss that is a sum over examples k = 1..b, jax.grad then gives sum_k (dloss_k / dW)^2 in
+    place of sum_k dloss_k / dW. Example k's gradient in W is x_k^T g_k, g_k being its gradient in
+    the output; the square of each of its numbers is that of x_k times that of g_k, so the sum over
+    the examples is one matrix product of the squares. Where an example has several positions
+    ("b p i", a convolution) its gradient is a sum over them, which is computed before it is
+    squared.
     """
     return affine(x, w, b)
 
@@ -91,9 +94,10 @@ class Conv(nn.Module):
 def patches(x: Array, k: int, stride: int = 1) -> Array:
     """The k x k patches of "b h w i", a row each: "b (h-k)//stride+1 (w-k)//stride+1 kki".
 
-    A convolution without padding is their product with its kernel. XLA's own convolution is ten
-    times slower inside a loop on the CPU (it runs there on one thread, unvectorised), and becomes a
-    grouped one, slow everywhere, when replicas are vmapped; this becomes a batched product.
+    A convolution without padding is the product of the patches with its kernel. XLA's own is not
+    used: inside a loop on the CPU it is ten times slower (on one thread, unvectorised), and under
+    vmap over replicas it becomes a grouped convolution, which is slow on every device; a product
+    becomes a batched product.
     """
     height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
     shifted = [
@@ -110,12 +114,13 @@ def gate(h: Array, gates: dict[str, Array], name: str) -> Array:
 def normalised(
     h: Array, kind: str, gates: dict[str, Array], of: str, train: bool, name: str = ""
 ) -> Array:
-    """h "b ... units", whose units have the gate `of`, after a norm of NORMS, before that gate.
+    """h "b ... units" after a norm, `kind` one of NORMS. The gate of its units is `of`.
 
-    The caller multiplies by the gate afterwards, since a norm opens closed units again. Where
-    statistics are taken over units, closed ones are 0 before it too, so that they are the same for
-    a task whatever later tasks make of these units. Call it in a compact method; the norm is called
-    norm_NAME, norm_OF without one.
+    The result is not gated: the caller has to multiply it by the gate, since the bias of a norm
+    makes closed units other than 0. Layer and group norms take statistics over units, so h is
+    multiplied by the gate before them, too; the statistics of a task then do not depend on units
+    that are closed for it and that later tasks change. Call it in a compact method; the norm's name
+    there is norm_NAME, or norm_OF without `name`.
     """
     called = f"norm_{name or of}"
     if kind == "none":
@@ -149,7 +154,7 @@ def real_examples(weight: Array) -> Iterator[None]:
 
 
 class Dropout(nn.Module):
-    """Zero units with probability `rate`, scale the others; nothing without a "dropout" stream.
+    """Zero units with probability `rate`, scale the others; without a "dropout" key do nothing.
 
     Random bits are a large part of a step on the CPU, so a unit gets 8 of them: `rate` is rounded
     to a multiple of 1/256, and the scale is exact for the rounded rate.

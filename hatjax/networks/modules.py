@@ -1,4 +1,4 @@
-"""Modules of a PathNet (Fernando et al., 2017): each stage is the sum of a few small ones."""
+"""The modules of a PathNet (Fernando et al., 2017): a stage is the sum of a few small layers."""
 
 import math
 
@@ -53,8 +53,8 @@ def make(
 ) -> Network:
     """A Network with config.network.modules modules a stage, each .expand times as wide as `trunk`.
 
-    params["trunk"] is {stage: "M ..."}; `apply` runs all the modules that it is given, so that a
-    path is a choice of rows.
+    params["trunk"] is {stage: "M ..."}. `apply` runs all the modules that it is given: to run a
+    path, give it the path's rows of these arrays alone.
     """
     stages = scaled(trunk.stages, config.network.expand)
 

@@ -1,9 +1,9 @@
-"""The rows of one task: what is its own of the parameters that are kept for every task.
+"""The row of one task in the parameters that are kept for every task.
 
 Embeddings, heads, norms and their statistics have a row for each task, and a training step needs
-one of them. Taking the row before an epoch and putting it back after it keeps the time of a step
-constant in the number of tasks. A network that is given a single row reads that row, whatever the
-task.
+the row of one. It is taken out before an epoch and put back after it, so that the time of a step
+does not depend on the number of tasks. A network that is given a single row reads that row,
+whatever the task.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,8 @@
-"""The paper's networks as sequences of stages, whatever they are made into: one trunk, with or
-without gates (trunk), columns (columns) or modules (modules)."""
+"""The paper's networks as sequences of stages.
+
+A sequence is made into one trunk, with or without gates (trunk.py), into the columns of a
+progressive network (columns.py) or into the modules of a PathNet (modules.py).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +26,10 @@ class Stage(NamedTuple):
 
 
 def rates(config: ConfigDict) -> tuple[float, ...]:
-    """The dropout rate of each layer; InputError for a number of them that is not the layers'."""
+    """The dropout rate of each layer: config.dropout is one for all, or a tuple of as many.
+
+    InputError if the tuple has another number of rates than config.widths has layers.
+    """
     if not isinstance(config.dropout, tuple):
         return (config.dropout,) * len(config.widths)
     if len(config.dropout) != len(config.widths):
@@ -43,7 +49,8 @@ def linear(stage: Stage, prefix: str = "", affine: Callable = affine) -> nn.Modu
 
 
 def enter(stage: Stage, h: Array) -> Array:
-    """What the stage's linear layer takes: "b h w c" for a convolution, else "b hwc"."""
+    """The input of the stage's linear layer: h as it is for a convolution, else flattened, "b hwc".
+    """
     return h if stage.kernel else h.reshape(len(h), -1)
 
 

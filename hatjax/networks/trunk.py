@@ -1,4 +1,4 @@
-"""Stages one after the other: the network of all approaches but the progressive and PathNet."""
+"""Stages one after the other: the MLP and AlexNet as most approaches use them."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information: how much the loss minds a change of each weight."""
+"""The diagonal of the Fisher information: how strongly the loss depends on each weight."""
 
 from collections.abc import Callable
 
@@ -19,9 +19,10 @@ Loss = Callable[[Tree, Batch, Array], Array]  # (params, batch, key) -> the mean
 def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree:
     """F = 1/n sum_k (d loss_k / d trunk)^2 over the real examples k of `data`, without dropout.
 
-    loss_k is the cross-entropy of the true label at the head of `task`: the empirical Fisher
-    information. Where the network can (network.squares), it costs about what an epoch of training
-    does; else the gradients of CHUNK examples are computed one by one.
+    loss_k is the cross-entropy of the true label at the head of `task`, so this is the empirical
+    Fisher information. Returns a tree like params["trunk"]. With network.squares it takes about as
+    long as an epoch of training; without it the gradient of every example is computed separately,
+    CHUNK of them at once.
     """
 
     def entropy(apply: Callable, trunk: Tree, batch: Batch) -> Array:
@@ -47,8 +48,10 @@ def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree
 def per_batch(loss: Loss, params: Tree, data: Data, key: Array) -> Tree:
     """As the published code has it: 20/n sum_b g_b^2, g_b the gradient of batch b's mean loss.
 
-    Batches have 20 examples in stored order, a smaller last one counts the same, and dropout is on.
-    Gradients of different examples cancel in the mean, so this is about 1/20 of `per_example`.
+    Batches have 20 examples in stored order; the last one, which may be smaller, counts as much as
+    the others; dropout is on. `loss` takes (params, batch, key); returns a tree like `params`.
+    The gradients of different examples cancel in a batch's mean, so this is about 1/20 of
+    `per_example`.
     """
 
     def body(i: Array, total: Tree) -> Tree:

@@ -25,7 +25,7 @@ class Plateau(NamedTuple):
 
 
 def make(config: ConfigDict) -> Schedule:
-    """The schedule with the patience of `config` and the rates of step.hyper."""
+    """The schedule of config.lr, lr_factor, lr_patience and lr_min."""
 
     def begin(params, memory, step):
         return start(step.hyper.lr, config.lr_patience, params), memory
@@ -44,7 +44,7 @@ def make(config: ConfigDict) -> Schedule:
 
 
 def start(lr: Array, patience: int, params: Tree) -> Plateau:
-    """The schedule before the first epoch; `params` are the best as long as nothing is better."""
+    """The schedule before the first epoch, whose best parameters so far are `params`."""
     return Plateau(
         lr=jnp.asarray(lr, float),
         best=jnp.asarray(jnp.inf, float),

@@ -20,7 +20,7 @@ def products(function: Callable, *args) -> list[JaxprEqn]:
         for eqn in jaxpr.eqns:
             if eqn.primitive.name in KINDS:
                 yield eqn
-            for inner in eqn.params.values():  # of jit, custom_jvp and the like
+            for inner in eqn.params.values():  # of jit, custom_jvp and others
                 if hasattr(inner, "eqns"):
                     yield from walk(inner)
 

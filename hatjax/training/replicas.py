@@ -1,7 +1,8 @@
-"""Many runs in one program: the functions of a run, with an axis of replicas in front.
+"""Many runs in one compiled program: the functions of one run, with an axis R of runs in front.
 
-Replicas are the same approach on the same network, with seeds and numbers of their own. What they
-have in common has no such axis: how many tasks are learned, and the images of a seed.
+The runs, here called replicas, have the same approach and the same network, each with its own seed
+and hyperparameters. Arrays that are the same for all have no axis R: the number of tasks learned so
+far, and the images.
 """
 
 import functools
@@ -30,9 +31,9 @@ SHARE = 0.6  # of the free memory that replicas may fill, by a rough estimate
 def compile(config: ConfigDict, approach: Approach, count: int) -> train.Program:
     """The functions of `count` runs at once, to be compiled at their first call.
 
-    As train.functions has them, but keys, hyperparameters, parameters, memory and scores have the
-    axis R first, Turn is ("R", "") and Data what feed.stack gives. A finished replica stays as it
-    is.
+    They are those of train.functions, but keys, hyperparameters, parameters, memory and scores have
+    the axis R first, a Turn has `task` "R" and `seen` without that axis, and Data is what
+    feed.stack gives. A replica whose task is finished is no longer changed by `epoch`.
     """
     f = train.functions(config, approach)
 
@@ -54,9 +55,11 @@ def compile(config: ConfigDict, approach: Approach, count: int) -> train.Program
 
 
 def over(count: int, function: Callable, *axes) -> Callable:
-    """`function` over the axis R of its arguments; without a loop or batch where R is 1.
+    """`function` mapped over the axis R of its arguments.
 
-    `axes` are those of jax.vmap; Data stands for those of the argument.
+    `axes` are as in_axes of jax.vmap, one for each argument; Data in place of an axis means an
+    argument of that type, in which `version`, and `n` where it has an axis, are mapped. For
+    count = 1 the axis is taken off and put back on, since a batch of one is slower than none.
     """
 
     def of(argument: Tree, axis) -> Tree:
@@ -82,19 +85,22 @@ def over(count: int, function: Callable, *axes) -> Callable:
 
 
 class Placement:
-    """Where the replicas of a program lie: on all devices of all hosts, in equal shares.
+    """Where the replicas of a program lie: on all devices of all hosts, the same number on each.
 
-    Every process gives the same arrays, on its host, and gets all of them back.
+    `padded` is that number times the devices, at least `count`: the program has so many replicas.
+    Every process gives the same arrays, those of all replicas, and `fetch` returns all of them.
     """
 
     def __init__(self, count: int):
-        # Fewer devices than replicas are enough; but every process takes part.
+        # With fewer replicas than devices, some devices are left out; but not with several
+        # processes, each of which must have a part of the arrays.
         devices = jax.devices()[: count if jax.process_count() == 1 else None]
         self.mesh = Mesh(np.array(devices), (AXIS,))
         self.padded = -(-count // len(devices)) * len(devices)
 
     def put(self, tree: Tree, shared: bool = False) -> Tree:
-        """Arrays with the axis R first to where their replica is; shared ones to all devices."""
+        """Put arrays with the axis R first where their replicas are; `shared` ones on all devices.
+        """
         spec = PartitionSpec() if shared else PartitionSpec(AXIS)
         return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
@@ -105,7 +111,7 @@ class Placement:
         return multihost_utils.process_allgather(tree, tiled=True)
 
     def data(self, data: Data) -> Data:
-        """What feed.stack gives."""
+        """Put what feed.stack gives on the devices."""
         every = self.put(data, shared=True)
         n = self.put(data.n) if np.ndim(data.n) else every.n
         return every._replace(version=self.put(data.version), n=n)
@@ -128,12 +134,12 @@ def join(coordinator: str | None, processes: int | None, index: int | None) -> N
 
 
 def writes() -> bool:
-    """Whether this process writes results and talks: one does."""
+    """Whether this is the process that writes files and prints: process 0."""
     return jax.process_index() == 0
 
 
 def agreed(values: Sequence[int]) -> list[int]:
-    """What process 0 says, so that all do the same."""
+    """The whole numbers that process 0 gives, in all processes, so that all decide alike."""
     if jax.process_count() == 1:
         return list(values)
     return multihost_utils.broadcast_one_to_all(np.array(values, np.int32)).tolist()
@@ -173,7 +179,7 @@ def from_first(tree: Tree) -> Tree:
 
 
 def anywhere(value: bool) -> bool:
-    """Whether it is so in any process."""
+    """Whether `value` is True in any process."""
     if jax.process_count() == 1:
         return value
     return bool(np.any(multihost_utils.process_allgather(np.array(value))))

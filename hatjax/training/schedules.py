@@ -13,9 +13,9 @@ class Planned(NamedTuple):
     """Where a schedule stands that does not look at the validation loss."""
 
     lr: Array  # float32[], the rate of the next epoch
-    top: Array  # float32[], what the task began with, divided by lr_factor after a failed epoch
+    top: Array  # float32[], the rate of epoch 0; divided by lr_factor after each failed epoch
     epoch: Array  # int32[], epochs learned
-    failing: Array  # bool[], whether the epoch that ends has failed
+    failing: Array  # bool[], whether the loss of the epoch that ends is not a number
     done: Array  # bool[]
 
 
@@ -25,11 +25,12 @@ def make(config: ConfigDict) -> Schedule:
 
 
 def planned(config: ConfigDict) -> Schedule:
-    """A rate that depends on the epoch alone; a task ends with its last parameters.
+    """A rate that depends on the number of the epoch alone; a task ends with its last parameters.
 
-    "constant" is config.lr. "cosine" falls from it to 0 over config.epochs, lr [1 + cos(pi e/E)]/2
-    in epoch e = 0..E-1. Where an epoch fails under on_nan="lower", both go on with the rate divided
-    by lr_factor, until it is below lr_min.
+    "constant": config.lr. "cosine": lr [1 + cos(pi e/E)] / 2 in epoch e = 0..E-1 of E =
+    config.epochs, which falls to nearly 0. After an epoch whose loss is not a number, with
+    config.on_nan = "lower", the rates of all later epochs are divided by lr_factor; the task ends
+    once lr divided so is below lr_min.
     """
 
     def rate(top: Array, epoch: Array) -> Array:

@@ -1,9 +1,10 @@
 """PathNet's schedule: rival paths take turns in training, and the best is copied with mutations.
 
-In every generation each rival is trained for some epochs, on the modules as the one before left
-them. Then the parameters of the smallest validation loss so far are restored, and the rivals of the
-path that they belong to become mutations of it. Each rival has a learning rate of its own, which
-falls as in hatjax.training.plateau.
+A rival is a path that may become the task's. In every generation the rivals are trained one after
+the other for some epochs each, on the same modules, which each takes as the last one left them. At
+its end the parameters of the smallest validation loss so far are restored; the rival that had it
+stays, and the others are replaced by mutations of it. Each rival has a learning rate of its own,
+which falls as in hatjax.training.plateau.
 """
 
 from typing import NamedTuple
@@ -18,14 +19,14 @@ MOST = 2  # a mutated module's number changes by at most so much
 
 
 class Tournament(NamedTuple):
-    """Where the evolution of a task's path stands; P rivals, paths "L N"."""
+    """Where the search for a task's path stands: P rivals, paths "L N" of N modules in L layers."""
 
     rivals: Array  # "P L N"
-    rates: Array  # "P", learning rates
-    losses: Array  # "P", the smallest validation loss of each
-    patience: Array  # "P" int32, epochs left without a smaller one before the rate falls
+    rates: Array  # "P", the learning rate of each
+    losses: Array  # "P", the smallest validation loss of each so far
+    patience: Array  # "P" int32, how many more epochs without a smaller loss lower its rate
     turn: Array  # int32[], whose turn it is
-    epoch: Array  # int32[], of the turn
+    epoch: Array  # int32[], which epoch of the turn, from 0
     generation: Array  # int32[]
     winner: Array  # int32[], the rival of the smallest loss of all
     least: Array  # float32[], that loss
@@ -45,9 +46,10 @@ def random_path(key: Array, layers: int, modules: int, active: int) -> Array:
 
 
 def mutate(key: Array, path: Array, modules: int) -> Array:
-    """Each module of the path "L N" moves by -2..2 with probability 1/(L N), unless it is there.
+    """With probability 1/(L N) each, the modules of a path "L N" are replaced by one of a number
+    -2..2 higher, modulo `modules`.
 
-    In the published code a mutation may name a module twice in a layer.
+    A module that the path has in that layer already is not taken; in the published code it may be.
     """
     layers, active = path.shape
     chance, amount = jax.random.split(key)
@@ -63,9 +65,10 @@ def mutate(key: Array, path: Array, modules: int) -> Array:
 def make(config: ConfigDict) -> Schedule:
     """The tournament of config.approach.rivals paths over config.approach.generations.
 
-    A turn has config.epochs / (generations rivals) epochs, rounded up, so that a task is trained
-    for config.epochs in all, as with the other approaches. Where there are fewer epochs than turns,
-    a turn has one and the last generations do not take place.
+    A turn, in which one rival is trained, has config.epochs / (generations * rivals) epochs,
+    rounded up, so that a task is trained for config.epochs in all, as with the other approaches. If
+    there are fewer epochs than turns, each turn has one epoch and the last generations do not take
+    place.
     """
 
     def start(params: Tree, memory: Tree, step):
@@ -109,7 +112,7 @@ def make(config: ConfigDict) -> Schedule:
         return state, params, walk(state, state.turn, memory, step)
 
     def recorded(state: Tournament, loss: Array, params: Tree, step) -> Tournament:
-        """With the epoch's loss, on the whole and of the rival whose turn it is."""
+        """The state that has taken note of the loss of an epoch of the rival whose turn it is."""
         me, best = state.turn, loss < state.least
         better = loss < state.losses[me]
         left = jnp.where(better, config.lr_patience, state.patience[me] - 1)
@@ -126,7 +129,7 @@ def make(config: ConfigDict) -> Schedule:
         )
 
     def breed(state: Tournament, key: Array) -> Tournament:
-        """The next generation: mutations of the winner in the others' place."""
+        """The next generation: the winner, and mutations of it in place of the others."""
         best, others = state.winner, jnp.arange(len(state.rates)) != state.winner
         keys = jax.random.split(key, len(others))
         modules = config.network.modules
@@ -149,7 +152,7 @@ def make(config: ConfigDict) -> Schedule:
 
 
 def walk(state: Tournament, rival: Array, memory: Tree, step) -> Tree:
-    """The memory in which the task's path is that of a rival."""
+    """The memory with the path of a rival as the task's path."""
     return memory | {"paths": memory["paths"].at[step.task].set(state.rivals[rival])}
 
 

@@ -23,13 +23,21 @@ AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout ha
 
 
 class Program(NamedTuple):
-    """The functions of a run, pure or compiled."""
+    """The functions of a run, pure or compiled.
 
-    init: Callable  # key -> params, memory
-    begin: Callable  # (params, memory, turn, key, hyper) -> State
-    epoch: Callable  # (state, train, valid, turn, hyper) -> State, metrics
-    end: Callable  # (state, train, turn, hyper) -> params, memory
-    evaluate: Callable  # (params, memory, data, turn, hyper) -> {"loss", "accuracy"}
+    `begin` and `evaluate` are called with params and memory as one unpacked pair, which mypy cannot
+    count: they are typed by what they return.
+    """
+
+    init: Callable[[Array], tuple[Tree, Tree]]  # key -> params, memory
+    # (params, memory, turn, key, hyper) -> the state before the first epoch of a task
+    begin: Callable[..., State]
+    # (state, train, valid, turn, hyper) -> state, metrics
+    epoch: Callable[[State, Data, Data, Turn, Hyper], tuple[State, dict[str, Array]]]
+    # (state, train, turn, hyper) -> params, memory
+    end: Callable[[State, Data, Turn, Hyper], tuple[Tree, Tree]]
+    # (params, memory, data, turn, hyper) -> {"loss", "accuracy"}
+    evaluate: Callable[..., dict[str, Array]]
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
@@ -85,7 +93,7 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
         failed = ~(jnp.all(jnp.isfinite(losses)) & jnp.isfinite(scores["loss"]))
         marked = approach.schedule.mark_failed(before.schedule)
         trained = state._replace(schedule=before.schedule)
-        # An epoch whose loss is not a number leaves nothing of what it has learned.
+        # After an epoch whose loss is not a number, go on from the parameters before it.
         state = choose(failed, before._replace(schedule=marked), trained)
         loss = jnp.where(failed, jnp.inf, scores["loss"])
         schedule, params, memory = approach.schedule.update(
@@ -95,7 +103,7 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
         own = approach.take(params, memory, step)
         optimizer = choose(anew, moments(approach, own, memory, step), state.optimizer)
         after = State(params, memory, optimizer, schedule, key)
-        if config.on_nan == "stop":  # nor of anything: the state is that before it
+        if config.on_nan == "stop":  # and from the schedule and the key before it, too
             after = choose(failed, before, after)
         return after, metrics | {"failed": failed, "done": after.schedule.done}
 
@@ -153,9 +161,10 @@ def run_steps(
     hyper: Hyper,
     until: Array | None = None,
 ) -> tuple[State, Array, Array]:
-    """One pass over `data` in `order` "N": the state after it, losses "B" (padded), accuracy.
+    """One pass over `data` in `order` "N".
 
-    `until` ends it before that batch.
+    Returns the state after it, the losses of the batches "B", zeros beyond the real batches, and
+    the accuracy on the real examples. With `until` it ends before the batch of that number.
     """
     count = feed.trips(data, config.batch) if until is None else until
     most = -(-data.y.shape[1] // config.batch)
@@ -210,7 +219,7 @@ def gradient_sizes(
 ) -> Tree:
     """The largest absolute number in each parameter's gradient at batch i of the next epoch.
 
-    For whoever asks why an epoch from `state` has failed. What is not a number counts as infinite.
+    It tells where a loss that is not a number comes from. What is not a number counts as infinite.
     """
     _, shuffling, dropping, _ = jax.random.split(state.key, 4)
     order = feed.shuffle(shuffling, data)
@@ -230,9 +239,9 @@ def choose(condition: Array, then: Tree, otherwise: Tree) -> Tree:
 def size(config: ConfigDict, i: Array, n: Array) -> Array:
     """The size of batch i of n examples as a share of a full one, 1 but for the last.
 
-    The rate of a step is multiplied by it, so that every example counts the same: otherwise a last
-    batch of two examples would be a whole step, just before the epoch is evaluated. The published
-    code takes whole steps.
+    The learning rate of a step is multiplied by it, so that every example counts the same. Without
+    it a last batch of two examples would be a whole step, just before the epoch is evaluated.
+    Always 1 in the published code (hatjax.fidelity).
     """
     if not departures(config).scaled_last_batch:
         return jnp.float32(1)
@@ -242,7 +251,7 @@ def size(config: ConfigDict, i: Array, n: Array) -> Array:
 def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
     """How far the epoch is at batch i = 0..B-1: (b-1)/(B-1) (eq. 3); 1 if there is one batch.
 
-    The published code takes the share of the examples seen before the batch, and never gets to 1.
+    In the published code it is the share of the examples seen before the batch (hatjax.fidelity).
     """
     if not departures(config).annealing_to_s_max:
         return i * config.batch / n

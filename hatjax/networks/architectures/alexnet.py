@@ -26,7 +26,8 @@ def leaves_pixels(side: int) -> bool:
 def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
     """Three convolutions and two dense layers.
 
-    InputError for another number, as `rates`, or for a small image.
+    InputError for another number of widths or dropout rates than five, and for an image that is not
+    square or too small.
     """
     if len(config.widths) != 5:
         raise InputError(

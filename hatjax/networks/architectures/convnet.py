@@ -40,7 +40,8 @@ class ConvNet(nn.Module):
 
 
 def make(config: ConfigDict, image: tuple[int, ...]) -> ConvNet:
-    """As many convolutions as widths, with 2x2 pooling after each as long as there is something."""
+    """A convolution for each width, with 2x2 pooling after it while the image has 2 pixels a side.
+    """
     return ConvNet(config.widths, config.kernel, config.norm, rates(config))
 
 

@@ -8,9 +8,9 @@ from hatjax.networks.trunk import Trunk
 
 
 def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
-    """Dense layers fc1, fc2, ... HAT's are 2 of 2000; it drops .2 of the input.
+    """Dense layers fc1, fc2, ..., one for each of config.widths; any image, flattened.
 
-    InputError as `rates`.
+    InputError for another number of dropout rates than layers.
     """
     names = (f"fc{i + 1}" for i in range(len(config.widths)))
     stages = tuple(map(Stage, names, config.widths, rates(config)))

@@ -27,8 +27,8 @@ class ResNet(nn.Module):
     norm: str
 
     def names(self) -> list[tuple[str, str | None, str, int, int]]:
-        """Of each block: the units within it, the stream it reads, that it adds to, width, stride.
-
+        """A row for each block, in order: the gate of the units within it, the gates of the stream
+        that it reads and of that to which it adds, the stream's width, the stride.
         """
         found: list[tuple[str, str | None, str, int, int]] = []
         source = "s1"

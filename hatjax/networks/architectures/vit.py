@@ -2,8 +2,8 @@
 
 One gate lies on the residual stream, to which all blocks add. Each block has one gate for its
 queries and keys, one for its values, one for the hidden units of its MLP. A layer norm reads a
-stream whose closed units are 0, so its statistics do not depend on what later tasks make of them,
-and its output is gated again.
+stream whose closed units are 0, so its statistics do not depend on how later tasks change these
+units, and its output is gated again.
 """
 
 import flax.linen as nn
