@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from hatjax.analysis.masks import masks as task_masks
     from hatjax.analysis.masks import overlap
     from hatjax.analysis.models import Model, evaluate, load, predict
-    from hatjax.analysis.small import Small, cut
+    from hatjax.analysis.single_task import Small, cut
     from hatjax.errors import Diverged, InputError
-    from hatjax.experiment.arrays import Result, fit
+    from hatjax.experiment.fit import Result, fit
     from hatjax.forget import forget_task
     from hatjax.hat import (
         PER_TASK,
@@ -63,11 +63,11 @@ _PLACES = {  # name -> module.attribute
     "Diverged": "errors.Diverged",
     "InputError": "errors.InputError",
     "Model": "analysis.models.Model",
-    "Result": "experiment.arrays.Result",
-    "Small": "analysis.small.Small",
-    "cut": "analysis.small.cut",
+    "Result": "experiment.fit.Result",
+    "Small": "analysis.single_task.Small",
+    "cut": "analysis.single_task.cut",
     "evaluate": "analysis.models.evaluate",
-    "fit": "experiment.arrays.fit",
+    "fit": "experiment.fit.fit",
     "forget_task": "forget.forget_task",
     **{
         name: f"hat.{name}"

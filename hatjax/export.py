@@ -24,7 +24,7 @@ from jax.tree_util import keystr, tree_map_with_path
 from hatjax import cli, networks
 from hatjax import config as configs
 from hatjax.analysis import models, savings
-from hatjax.analysis.small import Small, cut, shapes
+from hatjax.analysis.single_task import Small, cut, shapes
 from hatjax.data import reading
 from hatjax.errors import InputError, oneline
 from hatjax.types import Array

@@ -10,7 +10,7 @@ import pytest
 import hatjax
 from hatjax import export
 from hatjax.analysis import models, savings
-from hatjax.experiment import arrays as arrays_module
+from hatjax.experiment import fit as fitting
 from hatjax.experiment import run
 
 TINY = dict(epochs=3, network={"widths": (12, 12)}, quiet=True)
@@ -143,15 +143,15 @@ def test_settings_that_cannot_be_used(settings, says):
 def test_settings_of_numpy_and_whole_numbers():
     widths = [np.int64(12), np.array(8)]
     settings = dict(epochs=np.int32(2), lr=np.float32(0.5), batch=jax.numpy.int32(16))
-    config = arrays_module.configured(
+    config = fitting.configured(
         2, "hat", settings | {"network": {"widths": widths}, "approach": {"s_max": 200}}
     )
     assert (config.epochs, config.lr, config.batch) == (2, 0.5, 16)
     assert config.network.widths == (12, 8) and config.approach.s_max == 200.0
     assert type(config.approach.s_max) is float
-    config = arrays_module.configured(1, "pathnet", {"network.name": "alexnet"})
+    config = fitting.configured(1, "pathnet", {"network.name": "alexnet"})
     assert len(config.network.dropout) == 5 and config.network.modules == 16
-    config = arrays_module.configured(1, "hat", {"network.widths": np.array([3, 4])})
+    config = fitting.configured(1, "hat", {"network.widths": np.array([3, 4])})
     assert config.network.widths == (3, 4)
 
 

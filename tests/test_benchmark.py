@@ -16,7 +16,7 @@ from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
 from hatjax.experiment import run
 from hatjax.training import train
-from hatjax.training.products import multiply_adds, products
+from hatjax.training.flops import multiply_adds, products
 from hatjax.types import Batch, Step
 
 SMALL = Case("mlp", (6, 5), batch=4, tasks=2)

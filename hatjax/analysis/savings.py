@@ -10,11 +10,11 @@ import numpy as np
 from hatjax import data, networks
 from hatjax.analysis import models
 from hatjax.analysis.models import Model
-from hatjax.analysis.small import Small
+from hatjax.analysis.single_task import Small
 from hatjax.data import tasks
 from hatjax.errors import InputError
 from hatjax.training import train
-from hatjax.training.products import multiply_adds, products
+from hatjax.training.flops import multiply_adds, products
 from hatjax.types import Array, Tree
 
 # The largest difference allowed between the two networks' logits, relative to the largest logit.

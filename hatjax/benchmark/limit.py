@@ -14,7 +14,7 @@ from hatjax import networks
 from hatjax.benchmark.steps import Built, Case, tasks
 from hatjax.data import feed
 from hatjax.training import train
-from hatjax.training.products import shape
+from hatjax.training.flops import shape
 from hatjax.types import Array, Data, Step, Tree
 
 PASSES = 4  # over the weights in an update: read w, read g for its norm, read g, write w

@@ -8,7 +8,7 @@ from hatjax import approaches, networks
 from hatjax import config as configs
 from hatjax.experiment.run import prepare
 from hatjax.training import train
-from hatjax.training.products import multiply_adds, products
+from hatjax.training.flops import multiply_adds, products
 from hatjax.types import Approach, Task
 
 
