@@ -17,7 +17,7 @@ import numpy as np
 from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
 from hatjax.errors import InputError
-from hatjax.training import flops
+from hatjax.training.flops import multiply_adds, products
 
 Runs = dict[str, Callable[[int], None]]  # name -> function that runs a number of steps
 Times = dict[str, np.ndarray]  # name -> seconds a step, "rounds"
@@ -114,7 +114,7 @@ def bound(case: Case, how: How) -> dict:
     """A step of HAT against the lower bound of this machine."""
     built = {name: steps.build(case, name) for name in ("hat", "sgd")}
     function, args = limit.one_step(case, built["hat"])
-    eqns = flops.products(function, *args)
+    eqns = products(function, *args)
     size = limit.parameters(built["hat"])
     training = steps.prepare(case._replace(replicas=1), "hat", how.max_steps)
     times = interleave({"hat": training.steps}, how.max_steps, how.rounds)
@@ -122,7 +122,7 @@ def bound(case: Case, how: How) -> dict:
     alone, update = limit.time_products(eqns), limit.time_update(size)
     moved = 4 * size * limit.PASSES
     least = alone + moved / (limit.UPDATE_BYTES * size / update)
-    flops = 2 * sum(map(flops.multiply_adds, eqns))
+    flops = 2 * sum(map(multiply_adds, eqns))
     counted = {name: limit.cost(case, b) for name, b in built.items()}
     return {
         "rows": {
