@@ -7,7 +7,6 @@ acc is "T T": acc[t, u] is the accuracy on task u after task t, NaN if u was for
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import special
 
 from hatjax import protection
 from hatjax.types import Approach, Network, Tree
@@ -85,16 +84,6 @@ def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds; the latter is 0 for one seed."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """The confidence interval of the mean over seeds (Student's t); None for fewer than two."""
-    n = len(values)
-    if n < 2:
-        return None
-    mean, deviation = over_seeds(values)
-    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * deviation / n**0.5
-    return mean - reach, mean + reach
 
 
 SCARCE = 0.05  # with a smaller share of free units in a layer, a task can hardly learn
