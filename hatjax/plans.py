@@ -84,8 +84,8 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
             or not all(isinstance(grid, str) for grid in grids.values())
         ):
             raise InputError(
-                f"config.experiments.{experiment}.grid: expected a grid for each of some "
-                "approaches, as in {'hat': 'approach.c=0.1,1'}"
+                f"config.experiments.{experiment}.grid: expected a grid for each approach "
+                "named in it, as in {'hat': 'approach.c=0.1,1'}"
             )
         for approach in [a for a in study.approaches if a in some]:
             for seed in study.seeds:

@@ -152,7 +152,7 @@ def read_about(folder: Path, number: int) -> dict[str, Any]:
             and isinstance(about["diverged"], dict)
         ):
             raise ValueError("fields of other types")
-    except Exception as error:  # Orbax raises many types
+    except Exception as error:  # Orbax raises many exception types
         raise unreadable(folder / str(number), error) from error
     return about | {"runs": runs}
 
@@ -183,7 +183,7 @@ def restore(
             with contextlib.closing(trees.manager(folder, KEPT)) as manager:
                 args = items.Composite(state=items.StandardRestore(shapes))
                 return manager.restore(number, args=args)["state"]
-        except Exception as error:  # Orbax raises many types
+        except Exception as error:  # Orbax raises many exception types
             raise unreadable(folder / str(number), error) from error
 
     saved = replicas.by_first(read)
