@@ -202,11 +202,11 @@ def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
 
 def grid(config: ConfigDict) -> dict[str, tuple[float, ...]]:
     """The fields of config.grid and their values; InputError if it is invalid."""
-    may, axes = configs.traced(config), {}
+    allowed, axes = configs.traced(config), {}
     for part in config.grid.split():
         path, _, values = part.partition("=")
-        if path not in may:
-            raise unknown("field of config.grid", path, may)
+        if path not in allowed:
+            raise unknown("field of config.grid", path, allowed)
         if path in axes:
             raise InputError(f"config.grid = {config.grid!r}: {path} is there twice")
         try:
