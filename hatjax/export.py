@@ -86,7 +86,7 @@ def load(where: str | Path) -> Small:
             arrays["std"],
             arrays.get("pixels"),
         )
-    except Exception as error:  # NumPy and zipfile raise many types for a damaged file
+    except Exception as error:  # NumPy and zipfile raise many exception types for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): export the task again"
         ) from error

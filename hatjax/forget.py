@@ -132,7 +132,7 @@ def main(argv: list[str]) -> None:
         if not given.out:
             raise InputError("--out=DIR is missing: the folder for the run without the task")
         freed = released(model, task)
-        # Not a key of the run's own, which are folded with 0 to the number of tasks.
+        # The run itself uses the indices 0 to the number of tasks (Inputs.key).
         key = jax.random.fold_in(jax.random.key(model.config.seed), len(model.names) + 1 + task)
         with files.folder(Path(given.out)) as part:
             save(source, part, forget_task(model, task, key), task)

@@ -39,7 +39,7 @@ COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of process 0, if --distributed cannot detect it."
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: the number of processes.")
-PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: its index, from 0.")
+PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: index of this one, from 0.")
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write TensorBoard event files, to WORKDIR/tensorboard."
 )

@@ -84,8 +84,8 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
             or not all(isinstance(grid, str) for grid in grids.values())
         ):
             raise InputError(
-                f"config.experiments.{experiment}.grid: expected a grid for each of some "
-                "approaches, as in {'hat': 'approach.c=0.1,1'}"
+                f"config.experiments.{experiment}.grid: expected a grid for each approach "
+                "named in it, as in {'hat': 'approach.c=0.1,1'}"
             )
         for approach in [a for a in study.approaches if a in some]:
             for seed in study.seeds:
@@ -202,11 +202,11 @@ def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
 
 def grid(config: ConfigDict) -> dict[str, tuple[float, ...]]:
     """The fields of config.grid and their values; InputError if it is invalid."""
-    may, axes = configs.traced(config), {}
+    allowed, axes = configs.traced(config), {}
     for part in config.grid.split():
         path, _, values = part.partition("=")
-        if path not in may:
-            raise unknown("field of config.grid", path, may)
+        if path not in allowed:
+            raise unknown("field of config.grid", path, allowed)
         if path in axes:
             raise InputError(f"config.grid = {config.grid!r}: {path} is there twice")
         try:

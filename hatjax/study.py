@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
 
 def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
-    """Train the unfinished runs; returns name -> error of failed ones. Raises Interrupted."""
+    """Train the unfinished runs; returns the errors of failed ones by name. Raises Interrupted."""
     import jax
 
     from hatjax.experiment import run, sweep

@@ -1,1 +1,1 @@
-"""What a run has learned: metrics, its model read back, its masks, the network of one task."""
+"""Analysis of a run: metrics, the trained model, its masks, the small network of one task."""

@@ -52,7 +52,7 @@ def overlap(
     """The share of task i's weights that task j also uses, [i, j] in "T T" (the paper's Fig. 6).
 
     Call overlap(model) for a trained model, or overlap(a, axes, net) for any network with the gates
-    `a` of each task, {gate: "units"}. A task uses a weight to the degree min(a_i, a_j) that it uses
+    `a` of each task, {gate: "units"}. A task uses a weight to the degree of the smallest gate of
     the units on its axes. A task that uses no weights has 0 overlap. Raises as `masks`.
     """
     if not isinstance(of, Model):

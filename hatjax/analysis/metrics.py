@@ -64,7 +64,7 @@ def intransigence(acc: np.ndarray, joint: np.ndarray) -> float:
 
 
 def after_every_task(metric: Callable[..., float], *accs: np.ndarray) -> np.ndarray:
-    """A metric of matrices "T T" after each task, "T": entry t is that of tasks 0..t alone."""
+    """A metric of matrices "T T" after each task, "T": entry t is that of tasks 0..t only."""
     return np.array([metric(*(a[:t, :t] for a in accs)) for t in range(1, len(accs[0]) + 1)])
 
 

@@ -55,7 +55,7 @@ def load(where: str | Path) -> Model:
         shapes = jax.eval_shape(approach.init, jax.random.key(0))
         state = dict(zip(("params", "memory"), shapes, strict=True))
         saved = read(folder, state)
-    except Exception as error:  # Orbax and NumPy raise many types for a damaged file
+    except Exception as error:  # Orbax and NumPy raise many exception types for a damaged file
         raise InputError(
             f"{where} cannot be loaded ({oneline(error)}): run it again with --overwrite"
         ) from error

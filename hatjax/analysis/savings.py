@@ -99,7 +99,7 @@ def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
     if len(found) != len(model.names) or x.shape[1:] != model.image:
         raise InputError(
             f"the data root {where} holds {len(found)} tasks of {x.shape[1:]} images, and the run "
-            f"learned {len(model.names)} of {model.image}: put back the image set it learned"
+            f"learned {len(model.names)} of {model.image}: restore the image set that it learned"
         )
     return x, f"{len(x)} test images"
 

@@ -76,7 +76,7 @@ def cut(model: Model, task: int) -> Small:
     config = ungated(model.config, tuple(map(len, units.values())))
     other = InputError(
         f"network {name!r} does not take the units of its gated layers from "
-        "config.network.widths, so there is no smaller one of its kind"
+        "config.network.widths, so no smaller one can be made"
     )
     try:
         network = networks.make(config, model.image, (classes,))

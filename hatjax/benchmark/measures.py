@@ -21,13 +21,13 @@ from hatjax.training.flops import multiply_adds, products
 
 Runs = dict[str, Callable[[int], None]]  # name -> function that runs a number of steps
 Times = dict[str, np.ndarray]  # name -> seconds a step, "rounds"
-SECONDS = 0.25  # a timing should take
+SECONDS = 0.25  # that a timing should take
 
 
 class How(NamedTuple):
     """How to time."""
 
-    max_steps: int  # in one timing; in an epoch
+    max_steps: int  # at most, in a timing; the steps of an epoch
     rounds: int
     peer: str | None  # "torch": also time PyTorch
 
@@ -204,7 +204,7 @@ def end(case: Case, how: How) -> dict:
 
 
 def start(case: Case, how: How) -> dict:
-    """Seconds until the digits run has finished its first epoch, twice with one cache."""
+    """Seconds until the digits run has finished its first epoch, without and with a cache."""
 
     def first_epoch(folder: str) -> float:
         command = [sys.executable, "-u", "-m", "hatjax.main", "--overwrite"]

@@ -43,7 +43,7 @@ def load(name: str, where: Path) -> Raw:
     2. the folders NAME/train/CLASS and NAME/test/CLASS of images in `where`;
     3. a known source, downloaded to `where` and kept there as NAME.npz.
 
-    Raises InputError if none does, or it cannot be used.
+    Raises InputError if none exists, or it cannot be used.
     """
     try:
         if (where / f"{name}.npz").exists():

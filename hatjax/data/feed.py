@@ -49,7 +49,7 @@ def check_augment(config: ConfigDict, tasks: Sequence[Task]) -> None:
     if config.data.augment and (permuted or height == width == 1):
         raise InputError(
             f"config.data.augment = {config.data.augment}: "
-            f"{'their pixels are permuted' if permuted else 'feature vectors have no sides'}, so "
+            f"{'their pixels are permuted' if permuted else 'feature vectors are no images'}, so "
             "they cannot be cropped or flipped: leave it at ()"
         )
 

@@ -70,7 +70,8 @@ def _classes(path: Path) -> list[str]:
         names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
         empty = [name for name in names if not _files(path / name)]
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): allow it") from error
+        reason = f"{path} cannot be read ({error.strerror})"
+        raise InputError(f"{reason}: change its permissions") from error
     if not names or empty:
         where = path / (empty[0] if empty else "")
         raise InputError(f"{where}: no images: expected PNG or JPEG files")
@@ -132,7 +133,7 @@ def _read(path: Path, get: Callable[[Image.Image], Any]) -> Any:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 return get(image)
-    except Exception as error:  # Pillow raises many types for a damaged file
+    except Exception as error:  # Pillow raises many exception types for a damaged file
         raise InputError(
             f"{path}: not a readable image ({oneline(error)}): replace or remove it"
         ) from error

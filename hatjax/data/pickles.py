@@ -24,7 +24,7 @@ def load(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
             f"{where}: refused: the pickle asks for {error}, but only numeric NumPy arrays are "
             "read; nothing in it was executed"
         ) from error
-    except Exception as error:  # an unpickler raises many types for damaged bytes
+    except Exception as error:  # an unpickler raises many exception types for damaged bytes
         raise InputError(
             f"{where}: not a readable pickle ({oneline(error)}): get the file again"
         ) from error

@@ -22,13 +22,13 @@ HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_arr
 
 
 def npy(path: Path) -> np.ndarray:
-    """Read an array of numpy.save; ValueError, with the reason, if that is impossible."""
+    """Read an array written by numpy.save; ValueError, with the reason, if that fails."""
     with opened(path) as file:
         return array(file, path.stat().st_size, path.name)
 
 
 def npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Read arrays of numpy.savez: all, or those of `names` that exist.
+    """Read arrays written by numpy.savez: all, or those of `names` that exist.
 
     ValueError, with the reason, for any other file, a damaged one, or one too large for memory.
     """
@@ -65,5 +65,5 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files written by Python 2
             yield file
-    except Exception as error:  # NumPy and zipfile raise many types for damaged bytes
+    except Exception as error:  # NumPy and zipfile raise many exception types for damaged bytes
         raise ValueError(oneline(error)) from error

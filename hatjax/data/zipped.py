@@ -71,7 +71,7 @@ def _member(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
                 content = pickles.load(file, f"{path}, {name}")
     except InputError:
         raise
-    except Exception as error:  # zipfile raises many types for damaged bytes
+    except Exception as error:  # zipfile raises many exception types for damaged bytes
         raise InputError(
             f"{path}: not a readable zip file ({oneline(error)}): remove it to download it again"
         ) from error

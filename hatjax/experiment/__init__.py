@@ -1,1 +1,1 @@
-"""Runs from top to bottom: which there are, training them, resuming them, what a person sees."""
+"""Running experiments: sweeps, training, checkpoints, resuming, progress on the screen."""

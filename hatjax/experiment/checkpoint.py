@@ -136,7 +136,7 @@ def read_about(folder: Path, number: int) -> dict[str, Any]:
             and isinstance(about["diverged"], dict)
         ):
             raise ValueError("fields of other types")
-    except Exception as error:  # Orbax raises many types
+    except Exception as error:  # Orbax raises many exception types
         raise unreadable(folder / str(number), error) from error
     return about | {"runs": runs}
 

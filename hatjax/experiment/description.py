@@ -28,7 +28,7 @@ def describe(config: ConfigDict) -> str:
     counts = networks.count(network)
     lines += ["", f"{sum(counts.values()):,} parameters"]
     lines += [f"  {part:6} {n:12,}" for part, n in counts.items()]
-    if network.axes:  # the others have loops of unknown length
+    if network.axes:  # a progressive network and PathNet have none, and loops of unknown length
         lines += ["", f"{flops(config, approach, sequence):,} FLOPs an image, forward"]
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
 

@@ -100,7 +100,7 @@ class Reporter:
         """Report task t; acc "R t+1" holds the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
         self.bar.update(self.total, completed=(t + 1) * self.epochs - self.done)
-        before = f", on all before {acc[:-1].mean():.1%}" if t else ""
+        before = f", on earlier tasks {acc[:-1].mean():.1%}" if t else ""
         name = f" {self.tasks[t]}" if self.replicas == 1 else ""
         runs = "" if self.replicas == 1 else f", mean of {count} runs"
         self.console.print(

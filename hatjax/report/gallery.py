@@ -68,7 +68,7 @@ def of_group(
     """Figures that compare the runs of a group; None for those that cannot be drawn."""
     some = shown(records)
     seeds = ", ".join(map(str, sorted({r.seed for r in some})))
-    mean = f"Mean over the seeds ({seeds}), for several with a 95 % interval (Student's t)."
+    mean = f"Mean over the seeds ({seeds}), with a 95 % interval (Student's t) if several."
     compared = [r for r in some if r.approach not in METRICS["rho"].needs]
     yield Picture(
         "fig3", f"fig3-rho-{group}", group, "Forgetting ratio over the number of tasks (Fig. 3)",

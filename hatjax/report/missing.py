@@ -48,7 +48,7 @@ def unfinished(name: str, records: Sequence[Record]) -> Iterator[Missing]:
     if some := [str(r.where) for r in records if not r.finished]:
         yield Missing(
             f"{name}: {len(some)} of {len(records)} runs are unfinished, and only in tables and "
-            "figures over tasks, up to where they are: wait, or repeat the command that started "
+            "figures over tasks, for the tasks learned: wait, or repeat the command that started "
             f"them ({', '.join(some[:8])}{', ...' if len(some) > 8 else ''})"
         )
 
@@ -125,7 +125,7 @@ def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
     grid = hat("--config.grid=approach.s_max=25,100,400,800 approach.c=0.1,0.75,2.5,4")
     alone = main("hat_compression.py:mnist")
     needs = {
-        "fig3": ("Fig. 3, rho over the number of tasks: it needs runs, random and joint", ()),
+        "fig3": ("Fig. 3, rho over the number of tasks: it needs random, joint and others", ()),
         "fig4": ("Fig. 4, the effect of s_max and c: it needs a grid of both", (grid,)),
         "fig5": ("Fig. 5, the capacity used over training: it needs a run of HAT", (hat(),)),
         "fig6": ("Fig. 6, weights used again by later tasks: it needs a run of HAT", (hat(),)),

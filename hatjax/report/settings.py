@@ -26,7 +26,7 @@ def known(experiment: str) -> str:
 
 
 def different(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]:
-    """The setting and the variant of a run: fields that differ from the defaults, with its values.
+    """The setting and the variant of a run: fields that differ from the defaults.
 
     A baseline has two default networks: its own smaller MLP, and HAT's (config.make, `same`). With
     HAT's, its variant is {"same": True}.

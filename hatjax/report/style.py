@@ -43,7 +43,7 @@ MAP = "cividis"  # colour map: uniform in grey, too, and for the colour-blind
 
 
 def figure(height: float = 2.4, width: float = WIDTH):
-    """A figure with one axes, in inches."""
+    """A figure with a single axes; sizes are in inches."""
     fig = Figure(figsize=(width, height))
     return fig, fig.subplots()
 

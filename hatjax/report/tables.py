@@ -7,7 +7,7 @@ from hatjax.report.groups import Groups
 from hatjax.report.names import paper
 from hatjax.report.numbers import METRICS, Runs, at_end, over_seeds, title
 
-COLUMNS = 10  # of a table of rho
+COLUMNS = 10  # of a table of rho, at most
 
 
 def cells(spreads: pd.DataFrame, metric: str) -> list[str]:

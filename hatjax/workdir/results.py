@@ -87,7 +87,7 @@ KINDS = {  # dtype.kind of the arrays in tasks.npz
 
 
 def read_tasks(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of tasks.npz; ValueError, with the reason, for anything else or damaged ones."""
+    """Read tasks.npz; ValueError, with the reason, if it is damaged or in another format."""
     found = reading.npz(path, KINDS)
     if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints"}:
         raise ValueError(f"no array {min(absent)}")
@@ -109,7 +109,7 @@ def read_tasks(path: Path) -> dict[str, np.ndarray]:
         and np.isfinite(moments).all()
         and all(np.array_equal(np.sort(p), np.arange(len(p))) for p in found.get("pixels", ()))
     ):
-        raise ValueError("its arrays are not those of tasks")
+        raise ValueError("its arrays do not describe tasks")
     return found
 
 
@@ -133,7 +133,7 @@ def read_accuracy(where: Path) -> np.ndarray:
         ) from error
 
 
-LARGEST = {int: 2**53, float: math.inf}  # in metrics.jsonl; a loss may be huge before it diverges
+LARGEST = {int: 2**53, float: math.inf}  # in metrics.jsonl; losses may be huge before they diverge
 
 
 def read_rows(path: Path) -> list[dict]:
