@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax.data.tasks.images import take
+from hatjax.fidelity import departures
 from hatjax.types import Split
 
 
@@ -20,7 +21,8 @@ def hold_out(config: ConfigDict, x: np.ndarray, y: np.ndarray) -> tuple[Split, S
     Holds out the share config.tasks.valid (with fidelity "code", config.tasks.valid_code). If it is
     0, the training set is the validation set, as in the published code's MNIST experiments.
     """
-    share = config.tasks.valid_code if config.fidelity == "code" else config.tasks.valid
+    tasks = config.tasks
+    share = tasks.valid if departures(config).usual_holdout else tasks.valid_code
     places = order(len(y), config.seed)
     if config.data.examples:
         places = places[: config.data.examples]

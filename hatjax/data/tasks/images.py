@@ -6,6 +6,7 @@ from PIL import Image
 
 from hatjax.data import Raw, memory
 from hatjax.errors import InputError
+from hatjax.fidelity import departures
 
 # Sets that are enlarged from 28x28 to 32x32 by resizing, as in the published notMNIST file. Other
 # grey sets of that size are padded by 2.
@@ -20,7 +21,7 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
     not fit into memory.
     """
     x = {"x_train": raw.x_train, "x_test": raw.x_test}
-    if config.fidelity == "code" and name == "facescrub":
+    if name == "facescrub" and not departures(config).facescrub_as_stored:
         x = {k: scrambled(v) for k, v in x.items()}
     if config.data.image:
         h, w, c = config.data.image

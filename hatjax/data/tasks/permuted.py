@@ -9,6 +9,7 @@ from hatjax import data
 from hatjax.data import Raw, memory
 from hatjax.data.tasks.holdout import hold_out, order
 from hatjax.errors import InputError
+from hatjax.fidelity import departures
 from hatjax.types import Split, Task
 
 
@@ -42,7 +43,7 @@ def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
         f"config.tasks.count = {count}: that many permutations of {size} pixels",
         "choose fewer tasks",
     )
-    if config.fidelity == "code":
+    if not departures(config).own_permutations:
         seeds = [100 * int(r) + i for i, r in enumerate(order(count, config.seed))]
         return [np.random.RandomState(s).permutation(size) for s in seeds]
     return [np.random.default_rng([config.seed, i]).permutation(size) for i in range(count)]
