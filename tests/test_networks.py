@@ -99,13 +99,13 @@ def test_replicas_with_moments_and_norms_are_the_runs_alone(images, tmp_path, op
 
 
 class OftenStopped(stop.Stopping):
-    """Says every fourth time that the run is to stop."""
+    """Says every third time that the run is to stop."""
 
     asked = 0
 
     def __call__(self) -> bool:
         self.asked += 1
-        return self.asked % 4 == 0
+        return self.asked % 3 == 0
 
 
 @pytest.mark.parametrize(

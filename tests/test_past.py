@@ -174,12 +174,13 @@ def test_the_past_is_untouched_in_a_loop_of_ones_own(name):
 
         @jax.jit
         def steps(params, past, t, key, tx=tx):
-            state = tx.init(params)
-            for i in range(3):
+            def step(i, carry):
+                params, state = carry
                 grads = random_like(params, jax.random.fold_in(key, i))
                 updates, state = tx.update(grads, state, params, past=past, s=400.0, task=t)
-                params = optax.apply_updates(params, updates)
-            return params
+                return optax.apply_updates(params, updates), state
+
+            return jax.lax.fori_loop(0, 3, step, (params, tx.init(params)))[0]
 
         past, seen = hj.no_past(params["gates"]), {}
         for t in range(3):
