@@ -93,9 +93,8 @@ def test_replicas_with_moments_and_norms_are_the_runs_alone(images, tmp_path, op
         images.optimizer.eps = 1e-2
     runs = plans.replicas(images)
     run.run_sweep(tmp_path / "all", runs)
-    for name, c in runs.items():
-        run.run(c, tmp_path / name)
-        same(tmp_path / "all" / name, tmp_path / name)
+    run.run(runs["seed1"], tmp_path / "alone")
+    same(tmp_path / "all" / "seed1", tmp_path / "alone")
 
 
 class OftenStopped(stop.Stopping):

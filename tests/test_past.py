@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 import hatjax as hj
@@ -160,7 +161,7 @@ def test_the_past_is_untouched_in_a_loop_of_ones_own(name):
     _, _, network, _ = small(name)
     image, key = NETWORKS[name][1], jax.random.key(0)
     x = jax.random.normal(key, (5, *image))
-    start = network.init(key)
+    start = jax.jit(network.init)(key)
     apply = jax.jit(
         lambda p, u: network.apply(p["net"] | p["more"], x, u, jnp.float32(400)).logits
     )
@@ -201,10 +202,8 @@ def hj_params(params: dict) -> dict:
 
 def random_like(tree, key):
     """Numbers of N(0, 100) of the same shapes."""
-    leaves, kind = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [10 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(kind, drawn)
+    flat, restore = ravel_pytree(tree)
+    return restore(10 * jax.random.normal(key, flat.shape))
 
 
 class Careless(nn.Module):

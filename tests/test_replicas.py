@@ -122,7 +122,7 @@ def test_in_chunks_and_one_that_diverges(tmp_path, capsys):
 def command(folder: Path, *args: str, devices: int = 1) -> subprocess.CompletedProcess:
     env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles faster, and that is most of it
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    env["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     tiny = ["--config.network.widths=(16,16)", "--config.tasks.count=2", "--config.epochs=2"]
     return subprocess.run(
         [sys.executable, "-m", "hatjax.main", *tiny, *args],

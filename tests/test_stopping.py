@@ -123,7 +123,8 @@ def test_told_to_stop(start, tmp_path, number):
 @pytest.mark.slow
 def test_two_processes_stop_and_go_on(start, tmp_path):
     """One of two hosts is told to stop: both do; what they save is the same as on one host."""
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    env = os.environ | {"XLA_FLAGS": flags}
     args = ["--config.network.widths=(20,20)", "--config.tasks.count=2", "--config.epochs=30"]
     args += ["--config.lr_patience=30", "--config.seeds=3", "--distributed", "--processes=2"]
 
