@@ -20,16 +20,19 @@ def downloading() -> Iterator[types.ModuleType]:
     Drops its output to stdout, and sets TIMEOUT, since torchvision has none. Raises ConnectionError
     for a file with a wrong checksum.
     """
-    before = socket.getdefaulttimeout()
+    before, printed = socket.getdefaulttimeout(), io.StringIO()
     socket.setdefaulttimeout(TIMEOUT)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(printed):
             yield datasets()
     except RuntimeError as error:
-        if CORRUPTED not in str(error):
-            raise
         said = "wrong checksum: what the server sends is not the published file"
-        raise ConnectionError(str(error).replace(CORRUPTED, said)) from error
+        message = str(error).replace(CORRUPTED, said)
+        if message.startswith("Error downloading") and "\n" not in message:
+            message += f": {printed.getvalue()}"  # old releases print the reasons
+        if message == str(error):
+            raise
+        raise ConnectionError(message) from error
     finally:
         socket.setdefaulttimeout(before)
 
