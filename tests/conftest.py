@@ -31,16 +31,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # `-m core`: tests by the beginning of their names.
 CORE = (
-    "test_hat.py", "test_imports.py", "test_golden.py::test_case[hat-mlp",
-    "test_golden.py::test_case[sgd-mlp", "test_golden.py::test_case[ewc-mlp]",
-    "test_golden.py::test_case[lwf-mlp-T2", "test_golden.py::test_case[imm-mode",
+    "test_hat.py", "test_imports.py::test_imports_go_one_way", "test_golden.py::test_case[hat-mlp",
+    "test_golden.py::test_case[sgd-mlp", "test_golden.py::test_case[lwf-mlp-T2",
     "test_golden.py::test_s", "test_golden.py::test_t", "test_golden.py::test_v",
     "test_contract.py::test_shapes_stay", "test_contract.py::test_nothing_large",
     "test_contract.py::test_a_replica_has_the_same_numbers_in_company[hat]",
     "test_past.py::test_past_is_untouched[mlp-0]",
     "test_past.py::test_the_past_is_untouched_in_the_runner[mlp-sgd]",
     "test_past.py::test_the_past_is_untouched_in_the_runner[convnet-adamw]",
-    "test_main.py::test_a_run_and_what_it_leaves",
+    "test_approaches.py::test_a_whole_run[hat]",
 )  # fmt: skip
 
 
