@@ -174,7 +174,7 @@ def untrained(c) -> models.Model:
     [
         (lambda c, image: Own(c.widths), None),
         (lambda c, image: Own((8, 8)), "does not take the units"),
-        (lambda c, image: Own(c.widths, gated=False), "uses its units otherwise"),
+        (lambda c, image: Own(c.widths, gated=False), "does not use its units as its"),
     ],
 )
 def test_a_network_of_one_s_own(monkeypatch, make, says):

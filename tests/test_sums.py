@@ -67,3 +67,15 @@ def test_a_bit_of_a_weight(tmp_path):
             hatjax.load(tmp_path / "run")
         path.write_bytes(content)
     hatjax.load(tmp_path / "run")
+
+
+def test_a_pipe_in_a_model(tmp_path):
+    """Nobody writes to it, and whoever opens it waits for ever."""
+    c = config.make("digits", "hat")
+    c.tasks.count, c.epochs, c.network.widths, c.data.examples = 1, 1, (6, 5), 150
+    run.run_sweep(tmp_path / "run", {"": c}, quiet=True)
+    about = tmp_path / "run" / "model" / "_METADATA"
+    about.unlink()
+    os.mkfifo(about)
+    with pytest.raises(InputError, match="model/_METADATA is damaged"):
+        hatjax.load(tmp_path / "run")

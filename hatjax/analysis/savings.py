@@ -52,8 +52,8 @@ def compare(model: Model, task: int, small: Small, batch: int) -> dict:
     if not difference <= ROUNDING * largest:
         raise InputError(
             f"the small network's outputs differ by {difference:.1e} from the full one's (of at "
-            f"most {largest:.1e}): {model.config.network.name!r} uses its units otherwise than "
-            "its parameters declare, and cannot be exported"
+            f"most {largest:.1e}): {model.config.network.name!r} does not use its "
+            "units as its parameters declare, and cannot be exported"
         )
     x = jax.device_put(np.resize(x, (batch, *x.shape[1:])))
     times = milliseconds({k: partial(compiled[k], own[k], x) for k in functions})
