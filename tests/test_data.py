@@ -13,7 +13,7 @@ from PIL import Image
 
 from hatjax import data
 from hatjax.data import npz, pickles, sources, vision, zipped
-from hatjax.data.raw import Raw
+from hatjax.data.raw import ARRAYS, Raw
 from hatjax.errors import InputError
 from tests import raw_files as files
 
@@ -186,7 +186,7 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path, monkeypat
 
 
 def good() -> dict[str, np.ndarray]:
-    return files.raw()._asdict()
+    return {k: getattr(files.raw(), k) for k in ARRAYS}
 
 
 def gap(y):
@@ -195,7 +195,12 @@ def gap(y):
 
 BAD_ARRAYS = {
     "no array y_test": lambda a: a.pop("y_test"),
-    "x_train is float64": lambda a: a.update(x_train=a["x_train"] / 255),
+    "x_train is float64 and x_test uint8": lambda a: a.update(x_train=a["x_train"] / 255),
+    "x_train is complex128": lambda a: a.update(x_train=a["x_train"] * 1j),
+    "not finite": lambda a: a.update(x_train=a["x_train"] + np.inf, x_test=a["x_test"] / 255),
+    "classes is int64 of shape ()": lambda a: a.update(classes=3),
+    "classes is <U1 of shape (2,)": lambda a: a.update(classes=["a", "b"]),
+    "2 classes are called 'b'": lambda a: a.update(classes=["a", "b", "b"]),
     "x_test is uint8 of shape (6, 3072)": lambda a: a.update(x_test=a["x_test"].reshape(6, -1)),
     "y_train is float64": lambda a: a.update(y_train=a["y_train"] + 0.5),
     "y_test is int32 of shape (6, 1)": lambda a: a.update(y_test=a["y_test"][:, None]),
@@ -249,6 +254,63 @@ def test_grey_images_may_lack_the_channel_axis(tmp_path):
     arrays = want._replace(x_train=want.x_train[..., 0], x_test=want.x_test[..., 0])
     np.savez(tmp_path / "mine.npz", **arrays._asdict())
     same(data.load("mine", tmp_path), want)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 8, 8), (1, 28, 28), (3, 32, 64), (4, 8, 8), (2, 5, 9), (13, 64, 64), (96, 7, 7)]
+)
+def test_channels_first_is_asked_about(tmp_path, shape):
+    """Read as they are, they would be strips of images with many channels."""
+    x, y = np.zeros((6, *shape), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    message = error(data.load, "mine", tmp_path)
+    assert f"x_train is of shape {x.shape}" in message and "transpose(0, 2, 3, 1)" in message
+    arrays = {"x_train": x.transpose(0, 2, 3, 1), "x_test": x.transpose(0, 2, 3, 1)}
+    np.savez(tmp_path / "mine.npz", y_train=y, y_test=y, **arrays)
+    assert data.load("mine", tmp_path).x_train.shape == arrays["x_train"].shape
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 3), (1, 1, 64), (1, 9, 3), (8, 8, 8), (3, 1, 64), (9, 4, 2)]
+)
+def test_channels_last_are_not_asked_about(tmp_path, shape):
+    x, y = np.zeros((6, *shape), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert data.load("mine", tmp_path).x_train.shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u2", "f4", "f8", "?"])
+def test_images_of_other_numbers(tmp_path, dtype):
+    """They keep their unit, as in hatjax.fit; a published mean is that of bytes, not theirs."""
+    want = files.raw(side=28, channels=1)
+    arrays = {k: getattr(want, k) for k in ARRAYS}
+    for k in ("x_train", "x_test"):
+        arrays[k] = (arrays[k] / (255 if dtype[0] == "f" else 1)).astype(dtype)
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    got = data.load("mnist", tmp_path)
+    assert got.x_train.dtype == got.x_test.dtype == np.float32
+    np.testing.assert_array_equal(got.x_test, arrays["x_test"].astype(np.float32))
+    mean, std = data.moments("mnist", got.x_train)
+    np.testing.assert_allclose(mean, arrays["x_train"].mean(), rtol=1e-4)
+    np.testing.assert_allclose(std, arrays["x_train"].std(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "classes, names",
+    [
+        (["a", "b", "ö"], ("a", "b", "ö")),
+        ([b"a", b"b", "ö".encode()], ("a", "b", "ö")),
+        ([3, 1, 2], ("3", "1", "2")),
+    ],
+)
+def test_the_names_of_the_classes_are_kept(tmp_path, classes, names):
+    np.savez(tmp_path / "mine.npz", **good(), classes=classes)
+    got = data.load("mine", tmp_path)
+    assert got.names == names
+    npz.write(tmp_path / "copy.npz", got)
+    assert data.load("copy", tmp_path).names == got.names
+    npz.write(tmp_path / "none.npz", files.raw())
+    assert data.load("none", tmp_path).names is None
 
 
 # Folders of images.

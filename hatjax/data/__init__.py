@@ -82,12 +82,12 @@ def available(name: str, where: Path) -> bool:
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation "c" of the channels of images "n h w c", on their scale.
 
-    The published constants of the image set if there are any, else computed from `x`. The
-    deviation of a constant channel is 1.
+    The published constants of the image set if there are any and the images are uint8, as they
+    are meant for, else computed from `x`. The deviation of a constant channel is 1.
     """
     source = sources.SOURCES.get(name)
     published = source and source.moments.get(x.shape[1])
-    if published and len(published[0]) in (1, x.shape[3]):
+    if published and x.dtype == np.uint8 and len(published[0]) in (1, x.shape[3]):
         mean, std = (np.full(x.shape[3], 255 * np.asarray(m, np.float32)) for m in published)
         return mean, std
     if x.dtype != np.uint8 or x.shape[1:3] == (1, 1):

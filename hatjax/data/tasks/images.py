@@ -36,7 +36,7 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
             "choose a smaller one",
         )
         x = {k: repeated(sized(v, h, w, name not in RESIZED), c) for k, v in x.items()}
-    return raw._replace(**x)
+    return raw._replace(x_train=x["x_train"], x_test=x["x_test"])
 
 
 def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
