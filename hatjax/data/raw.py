@@ -24,7 +24,7 @@ class Raw(NamedTuple):
         return int(self.y_train.max()) + 1
 
 
-def checked(where: str, x_train, y_train, x_test, y_test, names=None) -> Raw:
+def checked(where: str, x_train, y_train, x_test, y_test, *, names=None) -> Raw:
     """The arrays, and the names of the classes if there are any, as a Raw.
 
     Grey images "n h w" get a channel axis; uint8 images stay, other numbers become float32; labels
