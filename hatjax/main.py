@@ -71,10 +71,10 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         name += f"-seed{config.seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)
         if DISTRIBUTED.value and not DRY_RUN.value:
-            if len(runs) == 1:
+            if len(runs) == 1 and config.mesh.data == 1:
                 raise InputError(
                     "--distributed shares runs among devices, and here is only one: give several "
-                    "by --config.seeds or --config.grid"
+                    "by --config.seeds or --config.grid, or share its batches by --config.mesh.data"
                 )
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
             stop.install_handlers()

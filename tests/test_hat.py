@@ -51,6 +51,23 @@ def test_stable_gate_can_close():
     assert jax.grad(jax.nn.sigmoid)(30.0) == 0
 
 
+def test_binary_gates_are_exactly_0_or_1():
+    e = {"l": jnp.array([[0.001, -0.001, 6.0], [0.5, -0.5, 0.0]])}
+    sharp = hj.hat.binarise(e, 0)
+    np.testing.assert_array_equal(sharp["l"][0], [6, -6, 6])
+    np.testing.assert_array_equal(sharp["l"][1], e["l"][1])
+    np.testing.assert_array_equal(hj.gate(sharp, 0, S_MAX)["l"], [1, 0, 1])
+
+
+def test_annealing_by_a_cosine_has_the_same_ends():
+    progress = jnp.linspace(0, 1, 5)
+    line, wave = (hj.anneal(progress, S_MAX, shape) for shape in ("linear", "cosine"))
+    np.testing.assert_allclose(wave[jnp.array([0, 2, 4])], line[jnp.array([0, 2, 4])], rtol=1e-5)
+    assert wave[1] < line[1] and wave[3] > line[3]
+    with pytest.raises(ValueError, match="expected 'linear' or 'cosine'"):
+        hj.anneal(0.5, S_MAX, "quick")
+
+
 def test_gates_are_equation_1():
     e = {"l": jnp.array([[0.1, -0.2], [0.3, 0.0]])}
     np.testing.assert_allclose(hj.gate(e, 1, 2.0)["l"], [1 / (1 + np.exp(-0.6)), 0.5], rtol=1e-6)
