@@ -5,8 +5,8 @@ import numpy as np
 from hatjax.errors import InputError
 from hatjax.types import Scale
 
-FEW = 16  # numbers; fewer say nothing about their unit
 WEAKER = 10  # times weaker than usual is another unit
+FEW = 16  # numbers; fewer may be weak by chance
 DARK = 100  # the same for uint8, whose unit is known, and which may be a dark picture
 PIXELS, FEATURES = 0.5, 10  # how far beyond the range of training, in units of it, is another unit
 
@@ -23,7 +23,7 @@ def check(x: np.ndarray, scale: Scale | None, where: str) -> None:
     Most of the examples must then be out of the range, so that single ones may be unusual. Images
     reach less far beyond their range than measurements.
     """
-    if scale is None or scale.low == scale.high or x.size < FEW or x.ndim < 2:
+    if scale is None or scale.low == scale.high or x.ndim < 2 or not x.size:
         return
     low, high = _ranges(x)
     sizes = _sizes(low, high)
@@ -31,7 +31,8 @@ def check(x: np.ndarray, scale: Scale | None, where: str) -> None:
         return
     vectors = x.ndim == 2 or x.shape[1:3] == (1, 1)
     room = (scale.high - scale.low) * (FEATURES if vectors else PIXELS)
-    weak = np.median(sizes[sizes > 0]) < scale.usual / (DARK if x.dtype == np.uint8 else WEAKER)
+    least = scale.usual / (DARK if x.dtype == np.uint8 else WEAKER)
+    weak = x.size >= FEW and np.median(sizes[sizes > 0]) < least
     if weak or np.median(low) < scale.low - room or np.median(high) > scale.high + room:
         lowest, highest = low.min(), high.max()
         raise InputError(
