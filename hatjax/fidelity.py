@@ -23,6 +23,9 @@ class Departures(NamedTuple):
     scaled_last_batch: bool
     # config.tasks.valid is held out everywhere: early stopping must not look at what is trained on.
     usual_holdout: bool
+    # Each class gives its share of the hold-out, and keeps an image for training: by chance alone
+    # a rare one is lost.
+    stratified_holdout: bool
     # Permutations of a run's own seed, not of the seed that ran first on the disk.
     own_permutations: bool
     # FaceScrub as it is stored: bytes that have channels last were read as if they came first.

@@ -1,7 +1,7 @@
 """The trained model of a run: load it from a workdir, predict and evaluate."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,10 +9,11 @@ from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
 from hatjax import config as configs
+from hatjax.data import columns, labels, scale
 from hatjax.data.raw import numbers
 from hatjax.errors import InputError, oneline
 from hatjax.training import train
-from hatjax.types import Approach, Array, Network, Tree
+from hatjax.types import About, Approach, Array, Network, Tree
 from hatjax.workdir import files, results, trees
 
 
@@ -31,6 +32,11 @@ class Model(NamedTuple):
     pixels: np.ndarray | None  # "T hwc"
     image: tuple[int, ...]  # h, w, c
     learned: tuple[bool, ...]  # False: not learned yet, or forgotten on purpose
+    about: tuple[About, ...] = ()  # the tasks' names of classes and columns; (): not known
+
+    def classes(self, task: int) -> labels.Labels:
+        """The same as hatjax.classes(model, task)."""
+        return classes(self, task)
 
 
 def load(where: str | Path) -> Model:
@@ -72,6 +78,7 @@ def load(where: str | Path) -> Model:
         tasks.get("pixels"),
         image,
         tuple(bool(n > 0) for n in np.diag(loss)),
+        about=results.read_about(tasks),
     )
 
 
@@ -97,15 +104,37 @@ def read(folder: Path, shapes: Tree) -> Tree:
     return new(trees.load(folder, old(shapes)), shapes)
 
 
-def predict(model: Model, x: np.ndarray, task: int) -> Array:
+def classes(model: Model, task: int) -> labels.Labels:
+    """What the classes of `task` (counted from 0) are called, in the order of the logits.
+
+    Their names, where they were given as text or as folders; else numbers, those of the labels that
+    were given. Raises InputError for an unknown task.
+    """
+    task = _place(model, task)
+    count = model.network.classes[model.rows[task]]
+    return about_task(model, task).labels or tuple(range(count))
+
+
+def about_task(model: Model, task: int) -> About:
+    """What is known about the examples of a task: nothing for models of older runs."""
+    return model.about[task] if model.about else About()
+
+
+def predict(model: Model, x: np.ndarray, task: int, names: bool = False) -> Array:
     """Logits "n classes" of `task` (counted from 0) for raw images "n h w c".
 
-    Grey images may be "n h w"; feature vectors are "n d". Pass images as they are in the data set
-    (uint8, 0..255): normalisation and pixel order are applied here. Raises InputError for an
-    unknown task, a wrong image shape or dtype, and numbers that are not finite.
+    Grey images may be "n h w"; feature vectors are "n d", or a table whose columns may stand in any
+    order if training had a table, too. Pass images as they are in the data set (uint8, 0..255):
+    normalisation and pixel order are applied here. With `names`, instead, the likeliest class of
+    each example, "n", as one of `classes`. Raises InputError for an unknown task, a wrong image
+    shape or dtype, numbers that are not finite or in another unit than in training, and columns
+    that training did not have.
     """
+    if names:
+        return np.array(classes(model, task))[np.argmax(predict(model, x, task), -1)]
     row, hyper = model.rows[_place(model, task)], train.hyperparameters(model.config)
     pixels = None if model.pixels is None else model.pixels[task]
+    x = as_trained(x, about_task(model, task))
     inputs = normalised(x, model.image, model.mean[task], model.std[task], pixels)
     logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
     return logits[:, : model.network.classes[row]]
@@ -114,24 +143,38 @@ def predict(model: Model, x: np.ndarray, task: int) -> Array:
 def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
     """The accuracy 0..1 on `task` (counted from 0); images as for `predict`, labels "n".
 
-    Raises as `predict`, and InputError if there are no images, not one label for each, or labels
-    that the task does not have.
+    The labels are of `classes`; where these are text, their places 0, 1, ... will do, too. Raises
+    as `predict`, and InputError if there are no images, not one label for each, or labels that the
+    task does not have.
     """
-    x, y = numbers(x, "the images"), numbers(y, "the labels")
-    if not x.ndim or not len(x) or y.shape != x.shape[:1]:
-        raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
-    classes = model.network.classes[model.rows[_place(model, task)]]
-    strange = (y < 0) | (y >= classes) | (y % 1 != 0)
-    if strange.any():
-        raise InputError(
-            f"the labels hold {y[strange][0]:g}: task {task} has the labels 0..{classes - 1}"
-        )
+    x, y = labelled(model, x, y, task)
     size = model.config.eval_batch
     right = sum(
         int(np.sum(np.argmax(predict(model, x[i : i + size], task), -1) == y[i : i + size]))
         for i in range(0, len(x), size)
     )
     return right / len(x)
+
+
+def labelled(model: Model, x: Any, y: Any, task: int) -> tuple[np.ndarray, np.ndarray]:
+    """Examples, and labels "n" as 0..classes-1, of `task`. Raises InputError as `evaluate`."""
+    x, names = columns.table(x, "the images")
+    x, y = numbers(x, "the images", names), labels.flat(y, "the labels")
+    if not x.ndim or not len(x) or y.shape != x.shape[:1]:
+        raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
+    y = labels.indices(y, classes(model, task), "the labels", task)
+    return columns.ordered(x, names, about_task(model, task).columns, "the images"), y
+
+
+def as_trained(x: Any, about: About) -> np.ndarray:
+    """Raw examples as an array of numbers whose columns stand as in training.
+
+    Raises InputError for other columns or another unit than in training, and as data.raw.numbers.
+    """
+    x, names = columns.table(x, "the images")
+    x = numbers(columns.ordered(x, names, about.columns, "the images"), "the images", about.columns)
+    scale.check(x, about.scale, "the images")
+    return x
 
 
 def _place(model: Model, task: int) -> int:

@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from hatjax import config as configs
 from hatjax import networks
 from hatjax.analysis import masks
-from hatjax.analysis.models import Model
+from hatjax.analysis.models import Model, about_task
 from hatjax.errors import InputError
 from hatjax.networks import rows
 from hatjax.protection import on_axis
-from hatjax.types import Network, Tree
+from hatjax.types import About, Network, Tree
 
 
 class Small(NamedTuple):
@@ -32,6 +32,7 @@ class Small(NamedTuple):
     mean: np.ndarray  # "c"
     std: np.ndarray  # "c"
     pixels: np.ndarray | None  # "hwc"
+    about: About = About()
 
 
 def cut(model: Model, task: int) -> Small:
@@ -86,7 +87,8 @@ def cut(model: Model, task: int) -> Small:
         raise other
     pixels = None if model.pixels is None else model.pixels[task]
     own = model.names[task], network, params, units, model.image
-    return Small(config, *own, model.mean[task], model.std[task], pixels)
+    unit = model.mean[task], model.std[task], pixels
+    return Small(config, *own, *unit, about_task(model, task))
 
 
 def kept(

@@ -1,5 +1,7 @@
 """The description of a run that --dry_run prints."""
 
+import textwrap
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -20,17 +22,29 @@ def describe(config: ConfigDict) -> str:
         configs.to_json(config),
         f"{len(sequence)} tasks of {sequence[0].train.x.shape[1:]} images",
     ]
-    lines += [
-        f"  {t + 1:3d}  {task.name:24} {task.classes:3d} classes  {len(task.train.y):6d} train  "
-        f"{len(task.valid.y):6d} valid  {len(task.test.y):6d} test"
-        for t, task in enumerate(sequence)
-    ]
-    counts = networks.count(network)
-    lines += ["", f"{sum(counts.values()):,} parameters"]
-    lines += [f"  {part:6} {n:12,}" for part, n in counts.items()]
+    named: tuple = ()
+    for t, task in enumerate(sequence):
+        counts = "  ".join(f"{len(getattr(task, k).y):6d} {k}" for k in ("train", "valid", "test"))
+        lines.append(f"  {t + 1:3d}  {task.name:24} {task.classes:3d} classes  {counts}")
+        if task.about.labels not in ((), named):  # permuted tasks share them
+            lines += class_names(task)
+        named = task.about.labels
+    parts = networks.count(network)
+    lines += ["", f"{sum(parts.values()):,} parameters"]
+    lines += [f"  {part:6} {n:12,}" for part, n in parts.items()]
     if network.axes:  # a progressive network and PathNet have none, and loops of unknown length
         lines += ["", f"{flops(config, approach, sequence):,} FLOPs an image, forward"]
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
+
+
+def class_names(task: Task) -> list[str]:
+    """The names of a task's classes in the order of their labels 0, 1, ..., as lines."""
+    return textwrap.wrap(
+        "classes 0, 1, ...: " + ", ".join(map(str, task.about.labels)),
+        width=100,
+        initial_indent=" " * 7,
+        subsequent_indent=" " * 9,
+    )
 
 
 def flops(config: ConfigDict, approach: Approach, sequence: list[Task]) -> int:
