@@ -5,6 +5,7 @@ import functools
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax import networks
-from hatjax.analysis import models
+from hatjax.analysis import metrics, models
 from hatjax.data import tasks
 from hatjax.errors import Diverged, InputError, closest, shown
-from hatjax.experiment import run
+from hatjax.experiment import notebook, run
 from hatjax.workdir import files, results
 
 
@@ -25,6 +26,18 @@ class Result(NamedTuple):
 
     accuracy: np.ndarray  # "T T": [t, u] is the accuracy on task u's test examples after task t
     model: models.Model
+
+    def __repr__(self) -> str:
+        acc, t = self.accuracy, len(self.accuracy)
+        average, lost = metrics.average_accuracy(acc), metrics.forgetting(acc)
+        return (
+            f"<Result: accuracy {t} x {t}, after the last task {average:.1%} on average, "
+            f"forgetting {lost:.1%}; model {self.model!r}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the accuracies as a table."""
+        return notebook.table(self.accuracy, self.model.names) + f"<p>{escape(repr(self))}</p>"
 
 
 def fit(
