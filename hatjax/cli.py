@@ -101,8 +101,11 @@ def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
         known = ", ".join(sorted(p.name for p in CONFIGS.glob("*.py")))
         fail(f"no configuration file {path}; in {CONFIGS} there are {known}")
     except (AttributeError, KeyError) as error:
-        reason = str(error).replace("\\n", " ").replace("\\", "")
-        fail(f"no such name in the configuration: {reason}; --dry_run shows all fields")
+        # The name in quotes, a line with a hint, and quotes around both that escape the inner ones.
+        text = re.sub(r"[\\']|^\"|\"$", "", str(error).replace("\\n", "\n"))
+        name, _, hint = text.partition("\n")
+        hint = f" {hint}" if hint else ""
+        fail(f"no such name in the configuration: {name!r}.{hint} --dry_run shows all fields")
     except Exception as error:  # whatever the user's file raises
         fail(f"the configuration file failed: {type(error).__name__}: {error}")
     if len(rest) > 1:

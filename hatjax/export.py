@@ -24,6 +24,7 @@ from jax.tree_util import keystr, tree_map_with_path
 from hatjax import cli, networks
 from hatjax import config as configs
 from hatjax.analysis import models, savings
+from hatjax.analysis.blocks import in_blocks, traced
 from hatjax.analysis.single_task import Small, cut, shapes
 from hatjax.data import about, reading
 from hatjax.errors import InputError, oneline
@@ -97,9 +98,16 @@ def load(where: str | Path) -> Small:
 
 def predict(small: Small, x: np.ndarray) -> Array:
     """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as models.predict does."""
-    x = models.as_trained(x, small.about)
-    inputs = models.normalised(x, small.image, small.mean, small.std, small.pixels)
-    return small.network.apply(small.params, inputs, 0).logits
+    network = jax.jit(small.network.apply)  # compiled once for all calls with these shapes
+
+    def logits(some: Array) -> Array:
+        inputs = models.normalised(some, small.image, small.mean, small.std, small.pixels)
+        return network(small.params, inputs, 0).logits
+
+    if traced(x):
+        return logits(x)
+    x = models.examples(models.as_trained(x, small.about), small.image)
+    return jax.device_put(in_blocks(logits, x, small.config.eval_batch))
 
 
 def main(argv: list[str]) -> None:

@@ -19,7 +19,7 @@ from absl import flags
 
 from hatjax import cli
 from hatjax import config as configs
-from hatjax.analysis import masks, models
+from hatjax.analysis import masks, models, which
 from hatjax.analysis.models import Model
 from hatjax.errors import InputError, oneline
 from hatjax.experiment import run
@@ -42,6 +42,7 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
     change by less than their rounding. Raises as masks.live.
     """
     masks.live(model, task)
+    task = which.place(model, task)
     others = other_learned_tasks(model, task)
     gates = [masks.masks(model, u) for u in others]
     past = {layer: jnp.zeros(n) for layer, n in model.network.units.items()}
@@ -55,6 +56,7 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
         params=rows.put(model.params, own, row),
         memory=model.approach.with_past(model.memory, past),
         learned=tuple(u in others for u in range(len(model.names))),
+        forgotten=(*model.forgotten, task),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hatjax
-from hatjax import export
+from hatjax import config, export
 from hatjax.analysis import models, savings
 from hatjax.experiment import fit as fitting
 from hatjax.experiment import run
@@ -133,11 +133,34 @@ def test_arrays_that_cannot_be_used(sets, says, tmp_path):
         ({"network": 3}, "unknown setting 'network'"),
         ({"approach": "hta"}, "Did you mean 'hat'"),
         ({"seeds": 3}, "call it for each seed"),
+        ({"s_max": 100}, r"Did you mean 'approach.s_max', written as \*\*{'approach.s_max': 100}"),
+        ({"approach": "ewc", "lamb": 2.0}, "Did you mean 'approach.lamb'"),
+        ({"smax": 100}, "Did you mean 'approach.s_max'"),
+        ({"network": {"s_max": 100}}, "Did you mean 'approach.s_max'"),
+        ({"widths": (3,)}, r"'network.widths', written as \*\*{'network.widths': \(3,\)"),
+        ({"approach": "HAT"}, "unknown approach 'HAT'. Did you mean 'hat'"),
+        ({"approach": {"name": "hat"}}, r"expected a name, .*as \*\*{'approach.c': 0.75}"),
+        ({"network": "MLP"}, "Did you mean 'mlp'"),
+        ({"optimizer": "AdamW"}, "Did you mean 'adamw'"),
+        ({"verbose": True}, "Did you mean 'quiet'"),
+        ({"learning_rate": 0.1}, "Did you mean 'lr'"),
+        ({"checkpoint": 3}, "Expected a dict, as in checkpoint={"),
     ],
 )
 def test_settings_that_cannot_be_used(settings, says):
     with pytest.raises(hatjax.InputError, match=says):
         hatjax.fit([arrays()], **settings)
+
+
+def test_known_settings_are_those_that_fit_takes():
+    with pytest.raises(hatjax.InputError) as told:
+        hatjax.fit([arrays()], nothing=1)
+    known = str(told.value).partition("Known: ")[2].partition(";")[0].split(", ")
+    assert {"approach", "workdir", "quiet", "overwrite", "epochs", "approach.s_max"} <= {*known}
+    assert not {*known} & {*fitting.FIXED, "seeds", "grid", "at_once"}
+    usual = config.fields(fitting.configured(1, "hat", {}))
+    assert {*known} - {*usual} == {*fitting.ARGUMENTS}
+    fitting.configured(1, "hat", {path: usual[path] for path in known if path in usual})
 
 
 def test_settings_of_numpy_and_whole_numbers():

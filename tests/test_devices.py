@@ -15,8 +15,11 @@ from hatjax.training import replicas
 from tests.test_replicas import command, same
 
 CONVOLUTIONAL = {
-    "alexnet": (4, 4, 4, 8, 8), "convnet": (4, 4), "resnet18": (4, 4, 4, 4), "resnet34": (4, 4, 4, 4)
-}  # fmt: skip
+    "alexnet": (4, 4, 4, 8, 8),
+    "convnet": (4, 4),
+    "resnet18": (4, 4, 4, 4),
+    "resnet34": (4, 4, 4, 4),
+}
 
 
 def run(tmp_path, name: str, *args: str, devices: int = 1) -> None:
@@ -36,12 +39,12 @@ def test_a_batch_of_one_run_on_the_devices_of_two_processes(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    args = ["--config.mesh.data=4", "--config.data.examples=99", "--distributed", f"--coordinator=127.0.0.1:{port}"]
+    args = ["--config.mesh.data=4", "--config.data.examples=99", "--distributed"]
+    args += [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
     with ThreadPoolExecutor() as hosts:
         jobs = [
             hosts.submit(
-                command, tmp_path, "--workdir=two", *args, "--processes=2", f"--process={i}",
-                devices=2,
+                command, tmp_path, "--workdir=two", *args, f"--process={i}", devices=2
             )
             for i in range(2)
         ]  # fmt: skip

@@ -112,6 +112,7 @@ def bad(*args, says: str, name: str):
     [
         bad("--config=nope.py", says="no configuration file nope.py.*hat_digits.py", name="file"),
         bad("--config.epoch=3", says='Did you mean "epochs"', name="field"),
+        bad("--config.epoch=3", says="configuration: 'epoch'. Did you", name="quotes"),
         bad("--config.approach.s_mox=3", says='Did you mean "s_max"', name="deep field"),
         bad("--config.epochs=many", says="config.epochs=many", name="type"),
         bad("--config.lr=nan", says="config.lr = nan: expected a finite number", name="range"),

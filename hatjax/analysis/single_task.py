@@ -4,7 +4,7 @@ HAT's gates switch whole units off, so one task needs only a narrower network, w
 with a single head.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -33,6 +33,21 @@ class Small(NamedTuple):
     std: np.ndarray  # "c"
     pixels: np.ndarray | None  # "hwc"
     about: About = About()
+
+    def __repr__(self) -> str:
+        units = ", ".join(f"{layer} {len(places)}" for layer, places in self.units.items())
+        return f"<Small: the network of task {self.task!r} with the units {units}>"
+
+    def __reduce__(self) -> tuple:
+        """For pickle: without its functions, which are made again from the configuration."""
+        fields = self._asdict() | {"network": None, "config": configs.to_json(self.config)}
+        return _unpickled, (fields, self.network.classes)
+
+
+def _unpickled(fields: dict[str, Any], classes: tuple[int, ...]) -> Small:
+    config = configs.from_json(fields["config"])
+    network = networks.make(config, fields["image"], classes)
+    return Small(**fields | {"config": config, "network": network})
 
 
 def cut(model: Model, task: int) -> Small:

@@ -11,6 +11,7 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from hatjax.analysis import metrics
+from hatjax.experiment import notebook
 
 MAX_COLUMNS = 12  # of a printed matrix
 
@@ -24,7 +25,10 @@ class Screen(Console):
 
 
 class Reporter:
-    """Prints the progress of training; on a terminal, the current epoch is one live line."""
+    """Prints the progress of training.
+
+    On a terminal and in a notebook, the current epoch is one line that renews itself.
+    """
 
     def __init__(
         self,
@@ -35,7 +39,9 @@ class Reporter:
         done: int = 0,  # epochs trained before this start
     ):
         self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
-        self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console: Console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
+        if self.console.is_jupyter:
+            self.console = notebook.Page(quiet=quiet)
         self.began = time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
@@ -56,6 +62,8 @@ class Reporter:
 
     def __exit__(self, *_) -> None:
         self.bar.stop()
+        if isinstance(self.console, notebook.Page):
+            self.console.now("")
 
     def epoch(self, rows: Sequence[dict]) -> None:
         """Show an epoch; `rows` has its line of metrics.jsonl for each replica that still trains.
@@ -74,11 +82,13 @@ class Reporter:
         )
         if self.replicas > 1:
             line += f"  mean of {len(rows)} of {self.replicas} runs"
+        spent = time.monotonic() - self.began
+        left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
         if self.console.is_terminal:
             self.bar.update(self.total, description=line, completed=done - self.done)
+        elif isinstance(self.console, notebook.Page):
+            self.console.now(f"{line}  at most {left:.0f} s left")
         else:
-            spent = time.monotonic() - self.began
-            left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
             self.console.print(f"{line}  at most {left:.0f} s left")
 
     def warn_scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from hatjax.analysis import masks, models
+from hatjax.analysis import masks, models, which
 from hatjax.errors import InputError
 from hatjax.report import figures, style
 from hatjax.report.groups import Groups, shown
@@ -114,7 +115,10 @@ def of_example(
     if n < 2:
         return
     try:
-        shares = masks.overlap(models.load(record.where))[:n, :n]
+        model = models.load(record.where)
+        there = [t for t in range(n) if not which.is_forgotten(model, t)]
+        shares = np.full((n, n), np.nan)
+        shares[np.ix_(there, there)] = masks.overlap_of(model, there)
     except InputError as error:
         notes.append(str(error))
         return

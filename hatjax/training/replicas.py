@@ -99,8 +99,8 @@ class Placement:
         total = jax.device_count()
         if total % data:
             raise InputError(
-                f"config.mesh.data = {data}: the {total} devices here cannot be shared by groups of "
-                f"that size; choose a divisor of {total}"
+                f"config.mesh.data = {data}: the {total} devices here cannot be shared by groups "
+                f"of that size; choose a divisor of {total}"
             )
         # With fewer replicas than groups, some devices are left out; but not with several
         # processes, each of which must have a part of the arrays.
