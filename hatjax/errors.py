@@ -47,7 +47,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONG else f"{text[: LONG - 3]}..."
 
 
-def oneline(error: Exception) -> str:
+def oneline(error: BaseException) -> str:
     """The message of another library's error on one line, cut; its type if there is no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 2 * LONG else f"{text[: 2 * LONG - 3]}..."

@@ -5,8 +5,8 @@
     python -m hatjax.main --config configs/baseline.py:sgd,pmnist
     python -m hatjax.main --config FILE --config.epochs=5 --config.approach.s_max=200 --workdir=DIR
 
-Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks
-and the parameter counts, and trains nothing.
+Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks,
+the parameter counts and the runs of a sweep, and trains nothing.
 
 An interrupted run resumes when the same command is repeated. Exit status: 0 done, 75 stopped by
 Ctrl-C or SIGTERM (repeat the command), 2 unusable input, 1 any other error (the loss is not finite,
@@ -68,7 +68,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         configs.check(config)
         runs = plans.replicas(config)
         name = f"{config.experiment}-{config.approach.name}"
-        name += f"-seed{config.seed}" if "" in runs else ""
+        name += f"-seed{runs[''].seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)
         if DISTRIBUTED.value and not DRY_RUN.value:
             if len(runs) == 1 and config.mesh.data == 1:
@@ -79,11 +79,11 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
             stop.install_handlers()
         if DRY_RUN.value:
-            print(description.describe(config))
+            print(description.describe(config, runs, where))
         elif "" in runs:
-            if not OVERWRITE.value and files.finished(where, config):
+            if not OVERWRITE.value and files.finished(where, runs[""]):
                 print("finished before; --overwrite starts over")
-            run.run(config, where, OVERWRITE.value, TENSORBOARD.value, stopping)
+            run.run(runs[""], where, OVERWRITE.value, TENSORBOARD.value, stopping)
         else:
             accs = run.run_sweep(
                 where,
@@ -113,5 +113,5 @@ if __name__ == "__main__":
     with stop.requested() as stopping:
         cli.start(
             functools.partial(main, stopping=stopping),
-            functools.partial(cli.parse, config=CONFIG, default=DEFAULT),
+            functools.partial(cli.parse, default=DEFAULT),
         )
