@@ -179,6 +179,12 @@ def test_the_start(tmp_path):
         (["--widths=3,x"], "--widths: expected whole numbers of at least 1, got 'x'"),
         (["--network=alexnet"], "alexnet has 5 layers"),
         (["--batch=0"], "batch"),
+        (["--peer=torch,jaxtorch"], "unknown peer 'jaxtorch'. Did you mean 'torch'?"),
+        (["--set=depth=2"], "unknown field of the network mlp 'depth'"),
+        (["--set=dropout=2"], "config.network.dropout"),
+        (["--set=depth"], "expected FIELD=VALUE"),
+        (["--minutes=1"], "--minutes needs --suite=gpu"),
+        (["--suite=gpu", "--toy"], "--widths does not go with --suite"),
         (["stray"], "unknown argument 'stray'"),
     ],
 )

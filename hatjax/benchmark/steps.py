@@ -14,24 +14,28 @@ from hatjax import approaches, config, networks, protection
 from hatjax import hat as method
 from hatjax.approaches import sgd
 from hatjax.data import feed
+from hatjax.errors import unknown
 from hatjax.training import keys, replicas, train
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Data, Network, Split, State, Task, Tree, Turn
 
-IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3)}
+# Of each network, the experiment whose settings it takes, and its images "h w c".
+EXPERIMENT = {"mlp": "pmnist", "alexnet": "cifar", "resnet18": "cifar", "vit": "cifar"}
+IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3), "resnet18": (32, 32, 3), "vit": (32, 32, 3)}
 CLASSES = 10  # of every task
 PARTS = ("gates", "sparsity", "mask", "compensation", "clamp")  # of HAT, each can be left out
 LEFT_OUT = "no "  # "no mask" is HAT without its mask
 
 
 class Case(NamedTuple):
-    """What to time: a network of the paper, or one with other widths."""
+    """What to time: a network with its usual fields, or with others."""
 
-    network: str  # "mlp" or "alexnet"
-    widths: tuple[int, ...] = ()  # (): those of the paper
+    network: str  # one of EXPERIMENT
+    widths: tuple[int, ...] = ()  # (): the usual ones; vit has none
     batch: int = 64
     tasks: int = 10  # with embeddings and heads
     replicas: int = 1
+    fields: tuple[tuple[str, Any], ...] = ()  # others of config.network: (("depth", 2),)
 
 
 class Built(NamedTuple):
@@ -53,11 +57,20 @@ class Training(NamedTuple):
 
 
 def build(case: Case, name: str) -> Built:
-    """The approach `name`, or HAT without one of its PARTS ("no mask"), on the case's network."""
+    """The approach `name`, or HAT without one of its PARTS ("no mask"), on the case's network.
+
+    InputError for a field that the network does not have, or a value that it cannot take.
+    """
     part = name.removeprefix(LEFT_OUT)
-    experiment = {"mlp": "pmnist", "alexnet": "cifar"}[case.network]
-    c = config.make(experiment, name if part == name else "hat", same=True)
-    c.network.widths, c.batch = case.widths or c.network.widths, case.batch
+    experiment, approach_name = EXPERIMENT[case.network], name if part == name else "hat"
+    c = config.make(experiment, approach_name, same=True, network=case.network)
+    c.batch, c.seeds = case.batch, case.replicas
+    for field, value in (*case.fields, *([("widths", case.widths)] if case.widths else [])):
+        if field not in c.network:
+            raise unknown(f"field of the network {case.network}", field, c.network)
+        with c.network.ignore_type():
+            c.network[field] = value
+    config.check(c)
     network = networks.make(c, IMAGE[case.network], (CLASSES,) * case.tasks)
     approach = approaches.make(c, network)
     if part != name:
