@@ -14,8 +14,8 @@ class Departures(NamedTuple):
 
     # Annealing by (b - 1) / (B - 1) (eq. 3): the share of the examples seen never gets to s_max.
     annealing_to_s_max: bool
-    # Exact in float32: y (1 - y) is 0 once y rounds to 1, so an open gate could not close again.
-    exact_sigmoid: bool
+    # HAT's gates start open, from U(0, 2) (section 4.4), not from N(0, 1): tasks learn more.
+    open_start: bool
     # R = 0 when no unit is free, where its terms are 0 / 0.
     finite_sparsity: bool
     # The last, smaller batch of an epoch takes a step scaled by its size: every example counts the

@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import re
 import urllib.error
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from hatjax import data
 from hatjax.data import npz, pickles, sources, vision, zipped
-from hatjax.data.raw import Raw
+from hatjax.data.raw import ARRAYS, Raw
 from hatjax.errors import InputError
 from tests import raw_files as files
 
@@ -104,6 +103,17 @@ def test_gtsrb_has_all_training_images_where_they_lie(tmp_path, monkeypatch):
     assert len(data.load("gtsrb", tmp_path).y_train) == 12
 
 
+@pytest.mark.parametrize("training", ["Training", "Final_Training/Images"])
+def test_gtsrb_with_hidden_copies(tmp_path, training, monkeypatch):
+    """torchvision takes such a folder for the first class."""
+    files.write_gtsrb(tmp_path / "gtsrb", files.raw(n=12), training)
+    files.set_signs(monkeypatch, files.raw(n=12))
+    hidden = tmp_path / "gtsrb" / "GTSRB" / training / ".ipynb_checkpoints"
+    hidden.mkdir()
+    Image.new("RGB", (32, 32)).save(hidden / "0-checkpoint.ppm")
+    np.testing.assert_array_equal(data.load("gtsrb", tmp_path).y_train, np.repeat([0, 1, 2], 4))
+
+
 def test_gtsrb_lacks_images(tmp_path):
     files.write_gtsrb(tmp_path / "gtsrb", files.raw(n=12))
     folder = tmp_path / "gtsrb" / "GTSRB" / "Training"
@@ -186,7 +196,7 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path, monkeypat
 
 
 def good() -> dict[str, np.ndarray]:
-    return files.raw()._asdict()
+    return {k: getattr(files.raw(), k) for k in ARRAYS}
 
 
 def gap(y):
@@ -195,7 +205,12 @@ def gap(y):
 
 BAD_ARRAYS = {
     "no array y_test": lambda a: a.pop("y_test"),
-    "x_train is float64": lambda a: a.update(x_train=a["x_train"] / 255),
+    "x_train is float64 and x_test uint8": lambda a: a.update(x_train=a["x_train"] / 255),
+    "x_train is complex128": lambda a: a.update(x_train=a["x_train"] * 1j),
+    "not finite": lambda a: a.update(x_train=a["x_train"] + np.inf, x_test=a["x_test"] / 255),
+    "classes is int64 of shape ()": lambda a: a.update(classes=3),
+    "classes is <U1 of shape (2,)": lambda a: a.update(classes=["a", "b"]),
+    "2 classes are called 'b'": lambda a: a.update(classes=["a", "b", "b"]),
     "x_test is uint8 of shape (6, 3072)": lambda a: a.update(x_test=a["x_test"].reshape(6, -1)),
     "y_train is float64": lambda a: a.update(y_train=a["y_train"] + 0.5),
     "y_test is int32 of shape (6, 1)": lambda a: a.update(y_test=a["y_test"][:, None]),
@@ -251,76 +266,61 @@ def test_grey_images_may_lack_the_channel_axis(tmp_path):
     same(data.load("mine", tmp_path), want)
 
 
-# Folders of images.
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_folders(tmp_path, channels):
-    want = files.raw(side=9, channels=channels)
-    files.write_folders(tmp_path / "mine", want)
-    got = data.load("mine", tmp_path)
-    assert got.x_train.shape == want.x_train.shape and got.classes == 3
-    np.testing.assert_array_equal(got.y_train, np.sort(want.y_train))
-    by_class = np.argsort(want.y_test, kind="stable")
-    np.testing.assert_array_equal(got.x_test, want.x_test[by_class])
-
-
-def tiny_imagenet(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A set of two classes as TinyImageNet's archive has it; what is to be read to test."""
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (6, 8, 8, 3), np.uint8), np.array([1, 0, 0, 1, 1, 0])
-
-    def write(path: Path, image: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-
-    for name in ("n01", "n02"):
-        write(folder / "train" / name / "images" / f"{name}_0.png", x[0])
-        (folder / "train" / name / f"{name}_boxes.txt").write_text("")
-    for i, image in enumerate(x):
-        write(folder / "val" / "images" / f"val_{i}.png", image)
-    lines = [f"val_{i}.png\tn0{c + 1}\t0\t0\t7\t7\n" for i, c in enumerate(y)]
-    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    write(folder / "test" / "images" / "test_0.png", x[0])  # without a label
-    return x, y
-
-
-def test_tiny_imagenet_as_it_comes(tmp_path):
-    x, y = tiny_imagenet(tmp_path / "mine")
-    got = data.load("mine", tmp_path)
-    np.testing.assert_array_equal(got.x_test, x)
-    np.testing.assert_array_equal(got.y_test, y)
-    np.testing.assert_array_equal(got.y_train, [0, 1])
-
-
-@pytest.mark.parametrize("line", ["val_0.png n01", "val_0.png\tn03\t0", "../x.png\tn01", ""])
-def test_a_damaged_list_of_tiny_imagenet(tmp_path, line):
-    tiny_imagenet(tmp_path / "mine")
-    (tmp_path / "mine" / "val" / "val_annotations.txt").write_text(line)
-    with pytest.raises(InputError, match="val_annotations.txt(, line 1: expected| is empty)"):
-        data.load("mine", tmp_path)
-
-
-def test_folders_of_other_sizes(tmp_path):
-    files.write_folders(tmp_path / "mine", files.raw(side=9))
-    Image.new("RGB", (8, 7)).save(tmp_path / "mine" / "test" / "class1" / "0.png")
+@pytest.mark.parametrize(
+    "shape", [(3, 8, 8), (1, 28, 28), (3, 32, 64), (4, 8, 8), (2, 5, 9), (13, 64, 64), (96, 7, 7)]
+)
+def test_channels_first_is_asked_about(tmp_path, shape):
+    """Read as they are, they would be strips of images with many channels."""
+    x, y = np.zeros((6, *shape), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     message = error(data.load, "mine", tmp_path)
-    assert re.search(r"class1/0\.png: 8x7 pixels, but .* begins with 9x9", message)
+    assert f"x_train is of shape {x.shape}" in message and "transpose(0, 2, 3, 1)" in message
+    arrays = {"x_train": x.transpose(0, 2, 3, 1), "x_test": x.transpose(0, 2, 3, 1)}
+    np.savez(tmp_path / "mine.npz", y_train=y, y_test=y, **arrays)
+    assert data.load("mine", tmp_path).x_train.shape == arrays["x_train"].shape
 
 
-def test_folders_with_an_unreadable_image(tmp_path):
-    files.write_folders(tmp_path / "mine", files.raw(side=9))
-    (tmp_path / "mine" / "train" / "class0" / "x.png").write_bytes(b"no image")
-    assert "x.png: not a readable image" in error(data.load, "mine", tmp_path)
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 3), (1, 1, 64), (1, 9, 3), (8, 8, 8), (3, 1, 64), (9, 4, 2)]
+)
+def test_channels_last_are_not_asked_about(tmp_path, shape):
+    x, y = np.zeros((6, *shape), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert data.load("mine", tmp_path).x_train.shape == x.shape
 
 
-def test_folders_without_a_class(tmp_path):
-    files.write_folders(tmp_path / "mine", files.raw(side=9))
-    for path in (tmp_path / "mine" / "test" / "class2").iterdir():
-        path.unlink()
-    assert "class2: no images" in error(data.load, "mine", tmp_path)
-    (tmp_path / "mine" / "test" / "class2").rmdir()
-    assert "only one of train and test: class2" in error(data.load, "mine", tmp_path)
+@pytest.mark.parametrize("dtype", ["i8", "u2", "f4", "f8", "?"])
+def test_images_of_other_numbers(tmp_path, dtype):
+    """They keep their unit, as in hatjax.fit; a published mean is that of bytes, not theirs."""
+    want = files.raw(side=28, channels=1)
+    arrays = {k: getattr(want, k) for k in ARRAYS}
+    for k in ("x_train", "x_test"):
+        arrays[k] = (arrays[k] / (255 if dtype[0] == "f" else 1)).astype(dtype)
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    got = data.load("mnist", tmp_path)
+    assert got.x_train.dtype == got.x_test.dtype == np.float32
+    np.testing.assert_array_equal(got.x_test, arrays["x_test"].astype(np.float32))
+    mean, std = data.moments("mnist", got.x_train)
+    np.testing.assert_allclose(mean, arrays["x_train"].mean(), rtol=1e-4)
+    np.testing.assert_allclose(std, arrays["x_train"].std(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "classes, names",
+    [
+        (["a", "b", "ö"], ("a", "b", "ö")),
+        ([b"a", b"b", "ö".encode()], ("a", "b", "ö")),
+        ([3, 1, 2], ("3", "1", "2")),
+    ],
+)
+def test_the_names_of_the_classes_are_kept(tmp_path, classes, names):
+    np.savez(tmp_path / "mine.npz", **good(), classes=classes)
+    got = data.load("mine", tmp_path)
+    assert got.names == names
+    npz.write(tmp_path / "copy.npz", got)
+    assert data.load("copy", tmp_path).names == got.names
+    npz.write(tmp_path / "none.npz", files.raw())
+    assert data.load("none", tmp_path).names is None
 
 
 # What cannot be had.

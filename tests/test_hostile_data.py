@@ -17,11 +17,12 @@ from PIL import Image
 
 from hatjax import config
 from hatjax.data import pickles, sources, tasks, vision, zipped
-from hatjax.data.raw import Raw
+from hatjax.data.raw import ARRAYS
 from tests import hostile
 from tests import raw_files as files
 
 SMALL = files.raw(n=24, side=6, channels=1, classes=3)
+WHOLE = {k: getattr(SMALL, k) for k in ARRAYS} | {"classes": np.array(["a", "b", "c"])}
 
 
 def saved(save, *args, **arrays) -> bytes:
@@ -75,8 +76,8 @@ def little_memory():
 
 @hostile.examples(300)
 @given(
-    hostile.damaged(saved(np.savez, **SMALL._asdict()))
-    | hostile.damaged(saved(np.savez_compressed, **SMALL._asdict()))
+    hostile.damaged(saved(np.savez, **WHOLE))
+    | hostile.damaged(saved(np.savez_compressed, **WHOLE))
     | st.binary(max_size=60)
 )
 def test_any_npz(folder, content):
@@ -96,7 +97,7 @@ def member(header: str, version: bytes = b"\1\0", content: bytes = bytes(36)) ->
 
 @hostile.examples(300)
 @given(
-    st.sampled_from(Raw._fields),
+    st.sampled_from((*ARRAYS, "classes")),
     st.sampled_from(("|u1", "<i4", "|O", "<f8", "<c16", "<M8[s]", "|V9", "<U4", "|b1", "|S0", "x"))
     | st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(("<i4", "|O")))),
     st.sampled_from((True, False, None, "yes")),
@@ -107,7 +108,7 @@ def member(header: str, version: bytes = b"\1\0", content: bytes = bytes(36)) ->
 def test_any_header(folder, name, dtype, order, shape, version):
     """Of an array in the archive, as of one with 10**12 numbers."""
     text = HEADER % (dtype, order, shape)
-    content = {k: saved(np.save, a) for k, a in SMALL._asdict().items()}
+    content = {k: saved(np.save, a) for k, a in WHOLE.items()}
     content[name] = member(text, version)
     (folder / "mine.npz").write_bytes(files.zipped({f"{k}.npy": v for k, v in content.items()}))
     read(folder, says="mine")
@@ -124,9 +125,12 @@ arrays = st.builds(
 
 
 @hostile.examples(200)
-@given(st.dictionaries(st.sampled_from((*Raw._fields, "more")), arrays, max_size=4), st.booleans())
+@given(
+    st.dictionaries(st.sampled_from((*ARRAYS, "classes", "more")), arrays, max_size=4),
+    st.booleans(),
+)
 def test_any_arrays(folder, changes, whole):
-    found = (SMALL._asdict() if whole else {}) | changes
+    found = (WHOLE if whole else {}) | changes
     np.savez(folder / "mine.npz", **found)
     for kind in ("split", "permuted"):
         hostile.told(made, folder, "mine", kind)
@@ -135,7 +139,7 @@ def test_any_arrays(folder, changes, whole):
 def test_an_archive_that_unpacks_to_more_than_memory(folder):
     """300 MB of zeros in 300 kB say that they are 10**12."""
     with zipfile.ZipFile(folder / "mine.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in Raw._fields:
+        for name in ARRAYS:
             text = HEADER % ("|u1", False, "(1000000, 1000, 1000)")
             archive.writestr(f"{name}.npy", member(text, content=bytes(10**7)))
     assert not read(folder, says="declares uint8 of shape (1000000, 1000, 1000)")

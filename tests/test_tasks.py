@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hatjax import config, data
 from hatjax.data import feed, npz, tasks
@@ -180,6 +181,40 @@ def test_any_set_can_join(root, tmp_path):
     c = settings(tmp_path, "mixture", seed=1, **{"data.sets": ("mine", "mnist", "svhn")})
     names = np.array(["mine", "mnist", "svhn"])[holdout.order(3, 1)]
     assert [task.name for task in tasks.make(c)] == list(names)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [28, 30])
+def test_a_folder_becomes_what_a_file_becomes(tmp_path, side, channels):
+    """Grey images of 28x28 get a margin, others are resized; also when they are read one by one."""
+    raw = files.raw(60, side, channels)
+    order = [np.argsort(y, kind="stable") for y in (raw.y_train, raw.y_test)]
+    arrays = {"x_train": raw.x_train[order[0]], "x_test": raw.x_test[order[1]]}
+    labels = {"y_train": np.sort(raw.y_train), "y_test": np.sort(raw.y_test)}
+    npz.write(tmp_path / "file.npz", raw._replace(**arrays, **labels))
+    for split, x, y in (("train", raw.x_train, raw.y_train), ("test", raw.x_test, raw.y_test)):
+        for i, (image, label) in enumerate(zip(x, y, strict=True)):
+            path = tmp_path / "folder" / split / str(label) / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image if channels == 3 else image[..., 0]).save(path)
+    file, folder = (
+        tasks.make(settings(tmp_path, "mixture", **{"data.sets": (name,)}))[0]
+        for name in ("file", "folder")
+    )
+    assert file.train.x.shape[1:] == (32, 32, 3)
+    np.testing.assert_array_equal(file.train.x, folder.train.x)
+    np.testing.assert_array_equal(file.test.x, folder.test.x)
+
+
+def test_other_numbers_are_brought_to_one_shape(tmp_path):
+    """Floats stay floats, whatever channels they have."""
+    x, y = np.random.default_rng(0).random((30, 9, 9, 5)), np.arange(30) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    c = settings(tmp_path, "mixture", **{"data.sets": ("mine",), "data.image": (18, 12, 5)})
+    (task,) = tasks.make(c)
+    assert task.test.x.shape == (30, 18, 12, 5) and task.test.x.dtype == np.float32
+    np.testing.assert_allclose(task.test.x.mean((1, 2)), x.mean((1, 2)), atol=0.02)
+    np.testing.assert_allclose(task.mean, task.train.x.mean((0, 1, 2)), atol=0.02)
 
 
 def test_facescrub_is_scrambled_as_the_published_code_has_it(root):

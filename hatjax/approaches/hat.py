@@ -14,6 +14,7 @@ from hatjax import hat, protection
 from hatjax.approaches import sgd
 from hatjax.config import ApproachSpec, ranges
 from hatjax.config.ranges import Range
+from hatjax.errors import InputError
 from hatjax.fidelity import departures
 from hatjax.training import optimizers
 from hatjax.training.losses import cross_entropy
@@ -56,9 +57,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
         return params | {"gates": jax.tree.map(keep, params["gates"])}, memory
 
+    def steep(step: Step) -> Array:
+        return hat.anneal(step.progress, step.hyper.approach.s_max, config.approach.anneal)
+
     def loss(params, memory, batch, step):
-        s = hat.anneal(step.progress, step.hyper.approach.s_max)
-        out = network.apply(params, batch.x, step.task, s, step.key, batch.weight)
+        out = network.apply(params, batch.x, step.task, steep(step), step.key, batch.weight)
         r = hat.sparsity(out.gates, memory["past"], full)
         return cross_entropy(out.logits, batch) + step.hyper.approach.c * r, out  # eq. 4
 
@@ -73,7 +76,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         )
         now = dict(
             past=memory["past"],
-            s=hat.anneal(step.progress, step.hyper.approach.s_max),
+            s=steep(step),
             task=step.task,
         )
 
@@ -87,6 +90,9 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return network.gates(params, task, hyper.approach.s_max)
 
     def end_task(params, memory, data, step):
+        if config.approach.binarise:
+            bound = step.hyper.approach.e_max
+            params = params | {"gates": hat.binarise(params["gates"], step.task, bound)}
         a = gates(params, memory, step.task, step.hyper)
         return params, {"past": hat.accumulate(memory["past"], a)}
 
@@ -107,11 +113,23 @@ def make(config: ConfigDict, network: Network) -> Approach:
         end_task=end_task,
         predict=predict,
         report=report,
-        annealed=lambda progress, hyper: {"s": hat.anneal(progress, hyper.approach.s_max)},
+        annealed=lambda progress, hyper: {
+            "s": hat.anneal(progress, hyper.approach.s_max, config.approach.anneal)
+        },
         gates=gates,
         past=lambda memory: memory["past"],
         with_past=lambda memory, past: {"past": past},
     )
+
+
+def check(config: ConfigDict) -> None:
+    """InputError where `binarise` cannot make gates exact: sigmoid(-104) is 0 in float32."""
+    s_max, e_max = config.approach.s_max, config.approach.e_max
+    if config.approach.binarise and s_max * e_max < 104:
+        raise InputError(
+            f"config.approach.binarise: with s_max = {s_max:g} and e_max = {e_max:g} a closed gate "
+            "is not exactly 0; choose s_max * e_max of at least 104"
+        )
 
 
 APPROACH = ApproachSpec(
@@ -124,10 +142,20 @@ APPROACH = ApproachSpec(
         "clip": ranges.POSITIVE,
         "e_max": ranges.POSITIVE,
         "cosh_max": Range("a number above 0 and at most 80", lambda v: 0 < v <= 80),
-        "gate_init": ranges.one_of("normal", "uniform"),
+        "gate_init": ranges.one_of("auto", "normal", "uniform"),
+        "derivative": ranges.one_of("usual", "exact"),
+        "anneal": ranges.one_of("linear", "cosine"),
     },
-    # Embeddings start as "normal" N(0, 1) or "uniform" U(0, 2), which opens all (section 4.4).
-    fixed=dict(gate_init="normal"),
+    fixed=dict(
+        # Embeddings start as "normal" N(0, 1), the paper's in most experiments, or "uniform"
+        # U(0, 2), which opens all gates (section 4.4). "auto": as config.fidelity has it.
+        gate_init="auto",
+        derivative="usual",  # of the gate; or "exact" where s e > 17, too (hat.exact_sigmoid)
+        anneal="linear",  # of s within an epoch (eq. 3), or "cosine"
+        binarise=False,  # gates exactly 0 or 1 from the end of their task on
+    ),
+    later=dict(derivative="exact", anneal="linear", binarise=False),
+    check=check,
     gated=True,
     smaller=False,
 )

@@ -15,8 +15,8 @@ from hatjax.errors import InputError, shown, unknown
 # Fields that do not say what is learned: a run may be resumed with others.
 FREE = ("data.root", "at_once", "on_nan", "checkpoint.epochs", "checkpoint.minutes")
 
-# Fields that runs of the first edition lack; they were made as with the usual values.
-LATER = ("optimizer.name", "schedule", "data.augment")
+# Fields that older runs lack; they were made as with the usual values.
+LATER = ("optimizer.name", "schedule", "data.augment", "precision")
 
 
 def check(config: ConfigDict) -> None:
@@ -119,13 +119,20 @@ def check_field(path: str, value: Any, usual: dict[str, Any], may: dict[str, Ran
 
 
 def completed(config: ConfigDict) -> ConfigDict:
-    """With the usual values of the fields of FREE and LATER that runs of earlier versions lack."""
+    """With the fields that runs of earlier versions lack: FREE, LATER, and `later` of their
+    approach and network.
+    """
     usual, content = fields(make("digits", "sgd")), config.to_dict()
-    for path in FREE + LATER:
+    missing = {path: usual[path] for path in FREE + LATER}
+    for part, known in (("approach", APPROACHES), ("network", NETWORKS)):
+        name = fields(config).get(f"{part}.name")
+        if isinstance(name, str) and name in known:
+            missing |= {f"{part}.{field}": v for field, v in known[name].later.items()}
+    for path, value in missing.items():
         part, _, field = path.rpartition(".")
         inner = content.setdefault(part, {}) if part else content
         if isinstance(inner, dict):
-            inner.setdefault(field, usual[path])
+            inner.setdefault(field, value)
     return ConfigDict(content)
 
 

@@ -69,6 +69,7 @@ RATES = Range(
     any_type=True,
 )
 EXPAND = Range("a number above 0, at most 100", lambda v: 0 < v <= 100)
+CONV = one_of("auto", "patches", "native")
 NORM = one_of("batch", "layer", "group", "none")
 
 # The fields that every configuration has. Those of config.approach and config.network are checked
@@ -108,6 +109,7 @@ FIELDS: dict[str, Range] = {
     "lr_min": POSITIVE,
     "epochs": COUNT,
     "batch": BATCH,
+    "precision": one_of("default", "float32", "tensorfloat32", "bfloat16"),
     "eval_batch": BATCH,
     "on_nan": one_of("stop", "lower"),
     "checkpoint.epochs": whole(0, 2**31 - 1, " (0: none)"),

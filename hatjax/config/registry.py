@@ -57,7 +57,8 @@ class ApproachSpec(NamedTuple):
     # (config, trunk, image, classes) -> a network that it builds itself, from the stages of a
     # hatjax.networks.trunk.Trunk. None: the network as it is.
     structure: Callable[[ConfigDict, Any, tuple[int, ...], tuple[int, ...]], Network] | None = None
-
+    # Fields that came later, and what a run without them was made with.
+    later: Mapping[str, Any] = {}
     # Raises InputError for fields that do not go together, each of them in its range.
     check: Callable[[ConfigDict], None] | None = None
 
@@ -74,6 +75,7 @@ class NetworkSpec(NamedTuple):
     fields: Mapping[str, Any] = {}  # of config.network besides its name, and their defaults
     ranges: Mapping[str, Range] = {}  # what the fields may be
     optional: tuple[str, ...] = ()  # fields that a configuration may lack
+    later: Mapping[str, Any] = {}  # as in ApproachSpec
 
 
 class Registry(MutableMapping[str, T]):

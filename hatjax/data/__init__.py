@@ -36,20 +36,28 @@ def _expanded(path: str) -> Path:
         ) from error
 
 
-def load(name: str, where: Path) -> Raw:
-    """Load the image set `name` from the first of these that exists:
+def load(name: str, where: Path, size: tuple[int, int] | None = None) -> Raw:
+    """Load the image set `name`, which is one of these:
 
     1. the file NAME.npz in `where` with x_train, y_train, x_test, y_test;
-    2. the folders NAME/train/CLASS and NAME/test/CLASS of images in `where`;
-    3. a known source, downloaded to `where` and kept there as NAME.npz.
+    2. the folders NAME/train/CLASS and NAME/test/CLASS of images in `where`, brought to `size`,
+       height and width, as in folder.read;
+    3. if neither is there, a known source, downloaded to `where` and kept there as NAME.npz.
 
-    Raises InputError if none exists, or it cannot be used.
+    Raises InputError if none exists, both of the first two do, or it cannot be used.
     """
     try:
-        if (where / f"{name}.npz").exists():
-            return npz.read(where / f"{name}.npz")
-        if (where / name / "train").is_dir():
-            return folder.read(where / name)
+        file, images = where / f"{name}.npz", where / name
+        there = file.exists(), (images / "train").is_dir()
+        if all(there):
+            raise InputError(
+                f"image set {name!r} is both {file} and the folder {images}: keep the one that is "
+                "meant, and rename or remove the other"
+            )
+        if there[0]:
+            return npz.read(file)
+        if there[1]:
+            return folder.read(images, size)
         known = {*sources.SOURCES, *found(where)}
     except OSError as error:
         raise InputError(
@@ -69,8 +77,9 @@ def found(where: Path) -> list[str]:
     """The names of the image sets in a data root."""
     if not where.is_dir():
         return []
-    files = [p.stem for p in where.glob("*.npz")]
-    return files + [p.parent.name for p in where.glob("*/train") if p.is_dir()]
+    names = [p.stem for p in where.glob("*.npz")]
+    names += [p.parent.name for p in where.glob("*/train") if p.is_dir()]
+    return [name for name in names if not folder.hidden(name)]
 
 
 def available(name: str, where: Path) -> bool:
@@ -82,12 +91,12 @@ def available(name: str, where: Path) -> bool:
 def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation "c" of the channels of images "n h w c", on their scale.
 
-    The published constants of the image set if there are any, else computed from `x`. The
-    deviation of a constant channel is 1.
+    The published constants of the image set if there are any and the images are uint8, as they
+    are meant for, else computed from `x`. The deviation of a constant channel is 1.
     """
     source = sources.SOURCES.get(name)
     published = source and source.moments.get(x.shape[1])
-    if published and len(published[0]) in (1, x.shape[3]):
+    if published and x.dtype == np.uint8 and len(published[0]) in (1, x.shape[3]):
         mean, std = (np.full(x.shape[3], 255 * np.asarray(m, np.float32)) for m in published)
         return mean, std
     if x.dtype != np.uint8 or x.shape[1:3] == (1, 1):

@@ -4,70 +4,64 @@ TinyImageNet's own layout is read too: NAME/val/images are the test images, and
 NAME/val/val_annotations.txt lists their classes.
 """
 
-import warnings
-from collections.abc import Callable
+import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from hatjax.data import memory
+from hatjax.data import memory, pictures
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError, oneline
 
-KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-# No other format is decoded, whatever the file name: Pillow runs other programs for some.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+Listed = list[tuple[Path, int]]  # image files and the labels of their classes
 
 
-def read(path: Path) -> Raw:
+def read(path: Path, size: tuple[int, int] | None = None) -> Raw:
     """Read the image set in the folder `path`, in the layout of torchvision's ImageFolder.
 
-    Classes are numbered in alphabetical order of their folders. Images are RGB, or grey if all
-    are. Raises InputError for images of several sizes, unreadable images, more images than memory
-    holds, classes that differ between train and test, or a missing or empty folder.
+    Classes are numbered in alphabetical order of their folders, but 2 comes before 10. Images are
+    RGB, or grey if all are. Images of several sizes, and large ones, are brought to `size`, height
+    and width, if it is given. Raises InputError for images of several sizes if it is not,
+    unreadable images, more images than memory holds, classes that differ between train and test,
+    or a missing or empty folder.
     """
-    listed = path / "val" / "val_annotations.txt"
-    splits = ("train",) if listed.is_file() else ("train", "test")
-    names = {split: _classes(path / split) for split in splits}
-    files = {
-        split: [(f, c) for c, name in enumerate(classes) for f in _files(path / split / name)]
-        for split, classes in names.items()
-    }
-    if listed.is_file():
-        files["test"] = _listed(listed, names["train"])
+    annotations = path / "val" / "val_annotations.txt"
+    splits = ("train",) if annotations.is_file() else ("train", "test")
+    names = {split: classes(path / split) for split in splits}
+    listed = {split: files(path / split, names[split]) for split in splits}
+    if annotations.is_file():
+        listed["test"] = _annotated(annotations, names["train"])
     elif names["train"] != names["test"]:
-        differ = sorted(set(names["train"]) ^ set(names["test"]))
+        differ = _ordered(set(names["train"]) ^ set(names["test"]))
         raise InputError(f"{path}: classes in only one of train and test: {', '.join(differ)}")
-    width, height = _size(files["train"][0][0])
-    for f, _ in files["train"] + files["test"]:  # before any is decoded
-        if (found := _size(f)) != (width, height):
-            raise InputError(
-                f"{f}: {found[0]}x{found[1]} pixels, but {path} begins with {width}x{height}: "
-                "expected one size; resize the images first"
-            )
-    total = sum(map(len, files.values()))
-    memory.fits(
-        2 * 3 * total * width * height,
-        f"{path}: {total} images of {width}x{height} pixels, when read and stacked,",
-        "make them smaller, or fewer",
+    if names["train"] != sorted(names["train"]):
+        logging.warning(
+            "%s: classes are taken in the order of their numbers: %s; earlier versions of hatjax "
+            "took them alphabetically, so that models trained then have other labels",
+            path,
+            ", ".join(names["train"][:12]) + (", ..." if len(names["train"]) > 12 else ""),
+        )
+    _check_sizes(path, listed["train"] + listed["test"], size)
+    labels = {split: np.array([c for _, c in some], np.int32) for split, some in listed.items()}
+    images = _images(path, [f for some in listed.values() for f, _ in some], size)
+    x = {"train": images[: len(labels["train"])], "test": images[len(labels["train"]) :]}
+    return checked(
+        str(path), x["train"], labels["train"], x["test"], labels["test"], names=names["train"]
     )
-    images = {split: [_open(f) for f, _ in some] for split, some in files.items()}
-    labels = {split: np.array([c for _, c in some], np.int32) for split, some in files.items()}
-    grey = all(x.ndim == 2 for split in images.values() for x in split)
-    x = {
-        split: np.stack([a[..., None] if grey else _colour(a) for a in images[split]])
-        for split in images
-    }
-    return checked(str(path), x["train"], labels["train"], x["test"], labels["test"])
 
 
-def _classes(path: Path) -> list[str]:
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name was left by a program, and holds no data."""
+    return name.startswith(".") or name.lower() in ("__macosx", "thumbs.db")
+
+
+def classes(path: Path) -> list[str]:
+    """The folders in `path`, in order; InputError if there are none, or one has no images."""
     if not path.is_dir():
         raise InputError(f"{path}: no such folder: expected one folder of images for each class")
     try:
-        names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        names = _ordered(p.name for p in path.iterdir() if p.is_dir() and not hidden(p.name))
         empty = [name for name in names if not _files(path / name)]
     except OSError as error:
         reason = f"{path} cannot be read ({error.strerror})"
@@ -78,7 +72,22 @@ def _classes(path: Path) -> list[str]:
     return names
 
 
-def _listed(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
+def files(path: Path, classes: list[str]) -> Listed:
+    """The images in the folders `classes` of `path`, with their labels 0, 1, ..."""
+    return [(f, label) for label, name in enumerate(classes) for f in _files(path / name)]
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Names in alphabetical order, but numbers first, by what they count."""
+
+    def key(name: str) -> tuple[bool, int, str]:
+        number = name.isascii() and name.isdigit()
+        return not number, int(name) if number else 0, name
+
+    return sorted(names, key=key)
+
+
+def _annotated(path: Path, classes: list[str]) -> Listed:
     """The images and classes in TinyImageNet's list; its lines are FILE, tab, CLASS, tab, more.
 
     InputError for any other line, or a class that is not one of `classes`.
@@ -103,41 +112,54 @@ def _listed(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.suffix.lower() in KINDS)
+    """The images anywhere in a folder."""
+    found = (p for p in path.rglob("*") if p.suffix.lower() in pictures.KINDS)
+    return sorted(p for p in found if not any(map(hidden, p.relative_to(path).parts)))
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height, from the header of the file."""
-    return _read(path, lambda image: image.size)
+def _check_sizes(path: Path, listed: Listed, size: tuple[int, int] | None) -> None:
+    """Raise InputError, before an image is decoded, for what `_images` would refuse at the end.
 
-
-def _open(path: Path) -> np.ndarray:
-    """A grey image "h w" or an RGB image "h w 3", uint8."""
-    return _read(
-        path, lambda image: np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    That is several sizes if `size` is not given (a picture may yet be turned), or more than memory
+    holds.
+    """
+    first, largest = pictures.size(listed[0][0]), 0
+    for f, _ in listed:
+        width, height = pictures.size(f)
+        largest = max(largest, width * height)
+        if not size and sorted((width, height)) != sorted(first):
+            raise _sizes(f, (height, width), path, first[::-1])
+    height, width = size or first[::-1]
+    memory.fits(
+        2 * 3 * len(listed) * width * height + 4 * largest,
+        f"{path}: {len(listed)} images of {width}x{height} pixels, when read and stacked,",
+        "make them smaller, or fewer",
     )
 
 
-def picture(path: Path) -> np.ndarray:
-    """An RGB image "h w 3", uint8; InputError if it cannot be read."""
-    return _read(path, lambda image: np.asarray(image.convert("RGB")))
+def _sizes(f: Path, found: tuple[int, ...], path: Path, first: tuple[int, ...]) -> InputError:
+    """The error for an image of another size, height and width, than the first one."""
+    return InputError(
+        f"{f}: {found[1]}x{found[0]} pixels, but {path} begins with {first[1]}x{first[0]}: "
+        'expected one size; resize the images first, or by --config.data.image="(32,32,3)"'
+    )
 
 
-def _read(path: Path, get: Callable[[Image.Image], Any]) -> Any:
-    """get(image) of an image file; InputError if it cannot be read."""
-    try:
-        if not path.is_file():  # reading a pipe could block forever
-            raise ValueError("not a file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about harmless oddities
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                return get(image)
-    except Exception as error:  # Pillow raises many exception types for a damaged file
-        raise InputError(
-            f"{path}: not a readable image ({oneline(error)}): replace or remove it"
-        ) from error
+def _images(path: Path, listed: list[Path], size: tuple[int, int] | None) -> np.ndarray:
+    """The images "n h w c" in these files, grey or RGB; InputError as in `read`.
 
-
-def _colour(x: np.ndarray) -> np.ndarray:
-    return np.repeat(x[..., None], 3, axis=-1) if x.ndim == 2 else x
+    Images that lack a margin of 2 pixels to `size` stay as they are if all do:
+    data.tasks.images.sized says what becomes of them.
+    """
+    found: list[np.ndarray] = []
+    for f in listed:
+        x = pictures.read(f)
+        if size and x.shape[:2] != (size[0] - 4, size[1] - 4):
+            x = pictures.resized(x, *size)
+        if not size and found and x.shape[:2] != found[0].shape[:2]:
+            raise _sizes(f, x.shape, path, found[0].shape)
+        found.append(x)
+    if size and len({x.shape[:2] for x in found}) > 1:
+        found = [pictures.resized(x, *size) for x in found]
+    grey = all(x.ndim == 2 for x in found)
+    return np.stack([x[..., None] if grey else pictures.colour(x) for x in found])

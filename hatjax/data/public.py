@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from hatjax.data import folder, vision
+from hatjax.data import folder, pictures, vision
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError
 
@@ -71,12 +70,17 @@ def gtsrb(where: Path) -> Raw:
     if (top / TEST).is_dir() and not labels.exists():  # torchvision checks only the folder
         raise InputError(f"{labels} is missing: remove {top / TEST} to download both again")
     if (top / FULL).is_dir():
-        name, train = FULL, vision.datasets().ImageFolder(top / FULL).samples
+        name = FULL
     else:
-        name, train = TRAINING, _get("GTSRB", where, split="train")._samples
+        name = TRAINING
+        _get("GTSRB", where, split="train")
     test = _get("GTSRB", where, split="test")._samples
-    for path, count in ((top / name, SIGNS[name]), (top / TEST, SIGNS[TEST])):
-        if (found := len(list(path.rglob("*.ppm")))) != count:  # perhaps unpacking was interrupted
+    train = folder.files(top / name, folder.classes(top / name))  # torchvision reads hidden ones
+    for path, found, count in (
+        (top / name, len(train), SIGNS[name]),
+        (top / TEST, len(folder.files(top / TEST, ["."])), SIGNS[TEST]),
+    ):
+        if found != count:  # perhaps unpacking was interrupted
             raise InputError(
                 f"{path} has {found} images, not {count}: remove it to download it again, or "
                 "unpack all of it"
@@ -84,13 +88,12 @@ def gtsrb(where: Path) -> Raw:
     return checked(f"GTSRB in {top}", *_resized(train), *_resized(test))
 
 
-def _resized(samples: Sequence[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _resized(samples: Sequence[tuple[str | Path, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Images "n 32 32 3" and labels "n" from pairs of an image file and its label."""
     x, y = np.zeros((len(samples), SIDE, SIDE, 3), np.uint8), np.zeros(len(samples), np.int32)
     for i, (path, label) in enumerate(samples):  # torchvision would decode any format
         y[i] = label
-        picture = Image.fromarray(folder.picture(Path(path)))
-        x[i] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+        x[i] = pictures.resized(pictures.colour(pictures.read(Path(path))), SIDE, SIDE)
     return x, y
 
 

@@ -1,39 +1,88 @@
 """An image set in memory, and the checks for all image sets, whatever they were read from."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
-from hatjax.errors import InputError
+from hatjax.errors import InputError, shown
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 class Raw(NamedTuple):
-    """A whole image set: uint8 images "n h w c" and int32 labels "n" in 0..classes-1."""
+    """A whole image set: images "n h w c", uint8 or float32, and int32 labels "n" from 0 on."""
 
     x_train: np.ndarray
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    names: tuple[str, ...] | None = None  # of the classes 0, 1, ...; None: not known
 
     @property
     def classes(self) -> int:
         return int(self.y_train.max()) + 1
 
 
-def checked(where: str, x_train, y_train, x_test, y_test) -> Raw:
-    """The arrays as a Raw: grey images "n h w" get a channel axis, labels become int32.
+def checked(where: str, x_train, y_train, x_test, y_test, *, names=None) -> Raw:
+    """The arrays, and the names of the classes if there are any, as a Raw.
 
-    Raises InputError, beginning with `where`, for other dtypes or shapes, and as `consistent`.
+    Grey images "n h w" get a channel axis; uint8 images stay, other numbers become float32; labels
+    become int32. Raises InputError, beginning with `where`, for arrays of other shapes, for uint8
+    beside other numbers, and as `numbers`, `channels_last`, `consistent` and `named`.
     """
     images = {"train": np.asarray(x_train), "test": np.asarray(x_test)}
     for split, x in images.items():
-        if x.dtype != np.uint8 or x.ndim not in (3, 4):
+        if x.dtype.kind not in "buif" or x.ndim not in (3, 4):
             raise InputError(
-                f"{where}: x_{split} is {x.dtype} of shape {x.shape}: expected uint8 images, "
+                f"{where}: x_{split} is {x.dtype} of shape {x.shape}: expected images as numbers, "
                 "[n, height, width] or [n, height, width, channels]"
             )
-    x_train, x_test = (x if x.ndim == 4 else x[..., None] for x in images.values())
-    return consistent(where, x_train, y_train, x_test, y_test)
+        channels_last(x.shape, f"{where}: x_{split}")
+        x = numbers(x, f"{where}: x_{split}")
+        images[split] = x if x.ndim == 4 else x[..., None]
+    if images["train"].dtype != images["test"].dtype:
+        raise InputError(
+            f"{where}: x_train is {np.asarray(x_train).dtype} and x_test "
+            f"{np.asarray(x_test).dtype}: give both in one unit and as one dtype"
+        )
+    raw = consistent(where, images["train"], y_train, images["test"], y_test)
+    return raw if names is None else raw._replace(names=named(where, names, raw.classes))
+
+
+def channels_last(shape: tuple[int, ...], where: str) -> None:
+    """Raise InputError, beginning with `where`, for "n c h w", the order of axes in PyTorch.
+
+    Taken for such are shapes that would otherwise mean a strip of images with many channels:
+    (60, 3, 8, 8) would be 3 x 8 pixels of 8 channels each.
+    """
+    if len(shape) != 4:
+        return
+    _, first, second, last = shape
+    if last > 4 and second > 1 and (first <= 4 or first != second == last):
+        raise InputError(
+            f"{where} is of shape {shape}, which reads as {first} x {second} pixels of {last} "
+            f"channels: expected [n, height, width, channels]; if it has {first} channels, give "
+            "x.transpose(0, 2, 3, 1), else swap height and width: x.transpose(0, 2, 1, 3)"
+        )
+
+
+def named(where: str, names, classes: int) -> tuple[str, ...]:
+    """The names of the classes; InputError if they are not one name for each, all different."""
+    names = np.asarray(names)
+    if names.dtype.kind not in "SUiu" or names.shape != (classes,):
+        raise InputError(
+            f"{where}: classes is {names.dtype} of shape {names.shape}: expected the names of the "
+            f"{classes} classes, in the order of their labels; or leave it out"
+        )
+    found = tuple(
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        for name in names.tolist()
+    )
+    name, times = Counter(found).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{where}: {times} classes are called {shown(name)}: name them apart")
+    return found
 
 
 def consistent(where: str, x_train: np.ndarray, y_train, x_test: np.ndarray, y_test) -> Raw:

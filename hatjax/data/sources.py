@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from hatjax.data import npz, public, zipped
-from hatjax.data.raw import Raw, checked
+from hatjax.data.raw import ARRAYS, Raw, checked
 from hatjax.errors import InputError
 
 
@@ -163,7 +163,7 @@ def _read(name: str, where: Path) -> Raw:
         raise InputError(
             f"image set {name!r} could neither be read from {where} (files are missing, damaged or "
             f"have a wrong checksum) nor downloaded to it from {source.origin} ({reason}): put "
-            f"{where / source.files} there yourself, or {name}.npz with {', '.join(Raw._fields)}; "
+            f"{where / source.files} there yourself, or {name}.npz with {', '.join(ARRAYS)}; "
             "choose another data root by --config.data.root=DIR or $HATJAX_DATA; or train on "
             "images that need no download: configs/hat_digits.py"
         ) from error

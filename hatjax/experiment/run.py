@@ -16,14 +16,15 @@ from hatjax.experiment import compilation, display, loop, stop, sweep, tensorboa
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.memory import advice
 from hatjax.training import replicas
-from hatjax.types import Network, Task
+from hatjax.types import Approach, Network, Task
 from hatjax.workdir import files, results
 
 
 def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Network]:
     """The tasks and the network of a configuration. Raises InputError if it cannot be used.
 
-    `sequence` has the tasks if they were given as arrays (tasks.of_arrays).
+    `sequence` has the tasks if they were given as arrays (tasks.of_arrays). The network is that of
+    a single run; `approach_of` has that of several in one program.
     """
     configs.check(config)
     sequence = sequence or tasks.make(config)
@@ -35,6 +36,13 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     if network.units and config.network.name not in networks.OURS:  # tests probe ours
         networks.probe(network, image)
     return sequence, network
+
+
+def approach_of(config: ConfigDict, sequence: list[Task], replicas: int) -> Approach:
+    """The approach of a configuration, as so many runs train it together in one program."""
+    image = sequence[0].train.x.shape[1:]
+    classes = tasks.by_row(sequence, "classes")
+    return approaches.make(config, networks.make(config, image, classes, replicas))
 
 
 def run(
@@ -104,6 +112,7 @@ def run_sweep(
             sequences = {
                 s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()
             }
+            approach = approach_of(config, sequence, len(together))
             inputs = Inputs(folder, together, sequences, approach)
             with advice(config, approach, sequence, inputs.count), stopping.training():
                 progress = loop.train_all(inputs, approach, quiet, board, stopping)

@@ -9,9 +9,9 @@ A network is a Flax module with two properties, that maps images and gates to fe
 To add one, put its file into hatjax/networks/architectures, or call `register`.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -27,14 +27,17 @@ from hatjax.data import memory
 from hatjax.errors import InputError, unknown
 from hatjax.fidelity import departures
 from hatjax.networks import head, rows
-from hatjax.networks.layers import affine_squares, real_examples
+from hatjax.networks.layers import affine_squares, convolution, real_examples
 from hatjax.networks.trunk import Trunk
 from hatjax.protection import PER_TASK
-from hatjax.types import Array, Network, Out, Tree
+from hatjax.types import Apply, Array, Network, Out, Tree
 
 Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
 
 OURS = NETWORKS.ours  # the names of those that come with hatjax
+
+# By config.approach.derivative.
+SIGMOIDS: dict[str, Callable] = {"usual": jax.nn.sigmoid, "exact": hat.exact_sigmoid}
 
 
 def register(name: str, make: Make, **fields: Any) -> None:
@@ -50,17 +53,39 @@ def register(name: str, make: Make, **fields: Any) -> None:
     NETWORKS[name] = NetworkSpec(make, fields)
 
 
-def make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) -> Network:
+def make(
+    config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...], replicas: int = 1
+) -> Network:
     """The network of `config` for images "h w c" and tasks of so many classes each.
 
     Its units have gates if config.approach.gated; an approach with a `structure` of its own gets
-    that, built from the network's stages. Raises InputError for a config.network.name that is
+    that, built from the network's stages. `replicas` is how many runs train in one program with it
+    (layers.convolution). Raises InputError for a config.network.name that is
     unknown or has no stages where they are needed, for a network whose rules do not cover its
     parameters, and for parameters that the machine's memory does not hold, before they are made.
     """
+    config = config.copy_and_resolve_references()
+    if "conv" in config.network and config.network.name in OURS:
+        config.network.conv = convolution(config.network.conv, replicas)
     network = _make(config, image, classes)
+    if config.precision != "default":
+        network = network._replace(
+            apply=at_precision(config.precision, network.apply),
+            squares=network.squares and at_precision(config.precision, network.squares),
+        )
     check_memory(network)
     return network
+
+
+def at_precision(precision: str, apply: Apply) -> Apply:
+    """`apply` with matrix products and convolutions, and so their gradients, at a precision."""
+
+    @functools.wraps(apply)
+    def precise(*args: Any, **kwargs: Any) -> Out:
+        with jax.default_matmul_precision(precision):
+            return apply(*args, **kwargs)
+
+    return precise
 
 
 def check_memory(network: Network, times: int = 1) -> None:
@@ -95,11 +120,19 @@ def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) 
             image,
             classes,
             gated=config.approach.get("gated", False),
-            gate_init=config.approach.get("gate_init", "normal"),
-            sigmoid=hat.sigmoid if departures(config).exact_sigmoid else jax.nn.sigmoid,
+            gate_init=gate_start(config),
+            sigmoid=SIGMOIDS[config.approach.get("derivative", "usual")],
         )
     except ValueError as error:
         raise InputError(f"network {name!r}: {error}") from error
+
+
+def gate_start(config: ConfigDict) -> str:
+    """How embeddings start, as hat.init_gates takes it: config.approach.gate_init."""
+    start = config.approach.get("gate_init", "normal")
+    if start != "auto":
+        return start
+    return "uniform" if departures(config).open_start else "normal"
 
 
 def probe(network: Network, image: tuple[int, ...]) -> None:
@@ -135,7 +168,7 @@ def wrap(
     classes: tuple[int, ...],
     gated: bool,
     gate_init: str = "normal",
-    sigmoid: Callable[[Array], Array] = hat.sigmoid,
+    sigmoid: Callable[[Array], Array] = jax.nn.sigmoid,
 ) -> Network:
     """A Network for tasks of so many `classes` around any module with `units` and `rules`.
 
@@ -233,7 +266,7 @@ def wrap(
         )
     squares = None
     if isinstance(trunk, Trunk) and not gated:
-        squares = partial(apply, trunk=trunk.clone(affine=affine_squares))
+        squares = functools.partial(apply, trunk=trunk.clone(affine=affine_squares))
     return Network(
         init=init,
         apply=apply,

@@ -23,6 +23,7 @@ class Stage(NamedTuple):
     units: int  # filters of a convolution are units
     rate: float  # of the dropout
     kernel: int = 0  # the side of a convolution's kernel in pixels; 0: a dense layer
+    conv: str = "patches"  # how it is computed, as layers.Conv takes it
 
 
 def rates(config: ConfigDict) -> tuple[float, ...]:
@@ -44,7 +45,7 @@ def linear(stage: Stage, prefix: str = "", affine: Callable = affine) -> nn.Modu
     """The stage's layer with weights."""
     name = prefix + stage.name
     if stage.kernel:
-        return Conv(stage.units, stage.kernel, affine=affine, name=name)
+        return Conv(stage.units, stage.kernel, affine=affine, form=stage.conv, name=name)
     return Dense(stage.units, affine, name=name)
 
 

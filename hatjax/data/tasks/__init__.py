@@ -50,10 +50,10 @@ def checked(tasks: list[Task]) -> list[Task]:
 
 def sets(config: ConfigDict) -> Iterator[tuple[str, Raw]]:
     """Yield the names and image sets of `config` one at a time, to save memory."""
-    where = data.root(config.data.root)
+    where, size = data.root(config.data.root), tuple(config.data.image)[:2] or None
     for name in config.data.sets:
         try:
-            raw = data.load(name, where)
+            raw = data.load(name, where, size)
         except InputError as error:
             others = tuple(n for n in config.data.sets if n != name)
             if not others:

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import data
-from hatjax.data.raw import consistent, numbers
+from hatjax.data.raw import channels_last, consistent, numbers
 from hatjax.data.tasks.holdout import hold_out
 from hatjax.errors import InputError
 from hatjax.types import Split, Task
@@ -51,7 +51,8 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
 def images(x: np.ndarray, where: str) -> np.ndarray:
     """Examples as "n h w c": feature vectors "n d" become "n 1 1 d", grey images get a channel.
 
-    Raises InputError, beginning with `where`, for other numbers of axes, and as data.raw.numbers.
+    Raises InputError, beginning with `where`, for other numbers of axes, and as data.raw.numbers
+    and channels_last.
     """
     x = numbers(x, where)
     if x.ndim not in (2, 3, 4):
@@ -59,4 +60,5 @@ def images(x: np.ndarray, where: str) -> np.ndarray:
             f"{where} is of shape {x.shape}: expected images [n, height, width] or [n, height, "
             "width, channels], or feature vectors [n, d]"
         )
+    channels_last(x.shape, where)
     return x[:, None, None] if x.ndim == 2 else x.reshape(*x.shape, *[1] * (4 - x.ndim))

@@ -2,9 +2,8 @@
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
-from hatjax.data import Raw, memory
+from hatjax.data import Raw, memory, pictures
 from hatjax.errors import InputError
 from hatjax.fidelity import departures
 
@@ -31,12 +30,12 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
                 f"config.data.image = {tuple(config.data.image)} needs 1 or {c}"
             )
         memory.fits(
-            sum(map(len, x.values())) * h * w * raw.x_train.shape[3],
+            sum(map(len, x.values())) * h * w * raw.x_train.shape[3] * raw.x_train.itemsize,
             f"config.data.image = {tuple(config.data.image)}: the images of {name!r} at that size",
             "choose a smaller one",
         )
         x = {k: repeated(sized(v, h, w, name not in RESIZED), c) for k, v in x.items()}
-    return raw._replace(**x)
+    return raw._replace(x_train=x["x_train"], x_test=x["x_test"])
 
 
 def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
@@ -46,10 +45,9 @@ def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
         return x
     if margin and c == 1 and old == [h - 4, w - 4]:
         return np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    new = np.empty((n, h, w, c), np.uint8)
+    new = np.empty((n, h, w, c), x.dtype)
     for i in range(n):
-        image = Image.fromarray(x[i, :, :, 0] if c == 1 else x[i])
-        new[i] = np.asarray(image.resize((w, h), Image.Resampling.BILINEAR)).reshape(h, w, c)
+        new[i] = pictures.resized(x[i], h, w)
     return new
 
 

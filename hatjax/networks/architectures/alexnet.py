@@ -40,7 +40,8 @@ def make(config: ConfigDict, image: tuple[int, ...]) -> Trunk:
             "side; use --config.network.name=mlp, or larger images"
         )
     sizes = (*kernels(image[0]), 0, 0)
-    return Trunk(tuple(map(Stage, LAYERS, config.widths, rates(config), sizes)))
+    forms = (config.get("conv", "patches"),) * len(LAYERS)
+    return Trunk(tuple(map(Stage, LAYERS, config.widths, rates(config), sizes, forms)))
 
 
 NETWORK = NetworkSpec(
@@ -48,6 +49,8 @@ NETWORK = NetworkSpec(
     fields=dict(
         widths=(64, 128, 256, 2048, 2048),
         dropout=(0.2, 0.2, 0.5, 0.5, 0.5),  # of each layer, or one for all
+        conv="auto",  # how convolutions are computed; or "patches", "native" (layers.convolution)
     ),
-    ranges={"widths": ranges.WIDTHS, "dropout": ranges.RATES},
+    ranges={"widths": ranges.WIDTHS, "dropout": ranges.RATES, "conv": ranges.CONV},
+    later={"conv": "auto"},
 )

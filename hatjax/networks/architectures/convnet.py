@@ -16,6 +16,7 @@ class ConvNet(nn.Module):
     kernel: int  # side of the kernels in pixels; images keep their size
     norm: str
     dropout: tuple[float, ...]
+    conv: str = "patches"  # the form of layers.Conv
 
     @property
     def units(self) -> dict[str, int]:
@@ -32,7 +33,7 @@ class ConvNet(nn.Module):
     def __call__(self, x: Array, gates: dict[str, Array], train: bool) -> Array:
         h = x
         for (name, width), rate in zip(self.units.items(), self.dropout, strict=True):
-            h = Conv(width, self.kernel, padding=self.kernel // 2, name=name)(h)
+            h = Conv(width, self.kernel, padding=self.kernel // 2, form=self.conv, name=name)(h)
             h = nn.relu(normalised(h, self.norm, gates, name, train))
             h = gate(Dropout(rate)(h), gates, name)
             h = pool(h) if min(h.shape[1:3]) > 1 else h
@@ -42,7 +43,7 @@ class ConvNet(nn.Module):
 def make(config: ConfigDict, image: tuple[int, ...]) -> ConvNet:
     """A convolution for each width, with 2x2 pooling after it while the image has 2 pixels a side.
     """
-    return ConvNet(config.widths, config.kernel, config.norm, rates(config))
+    return ConvNet(config.widths, config.kernel, config.norm, rates(config), config.conv)
 
 
 NETWORK = NetworkSpec(
@@ -52,11 +53,14 @@ NETWORK = NetworkSpec(
         kernel=3,  # their side
         norm="batch",  # or "layer", "group", "none"
         dropout=0.0,
+        conv="auto",  # how convolutions are computed; or "patches", "native" (layers.convolution)
     ),
     ranges={
         "widths": ranges.WIDTHS,
         "kernel": ranges.SMALL_COUNT,
         "norm": ranges.NORM,
         "dropout": ranges.RATES,
+        "conv": ranges.CONV,
     },
+    later={"conv": "auto"},
 )

@@ -25,6 +25,7 @@ class ResNet(nn.Module):
     widths: tuple[int, ...]  # of the stages; each but the first halves the image
     blocks: tuple[int, ...]
     norm: str
+    conv: str = "patches"  # the form of layers.Conv
 
     def names(self) -> list[tuple[str, str | None, str, int, int]]:
         """A row for each block, in order: the gate of the units within it, the gates of the stream
@@ -60,7 +61,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, gates: dict[str, Array], train: bool) -> Array:
-        conv = functools.partial(Conv, bias=self.norm == "none", start=start)
+        conv = functools.partial(Conv, bias=self.norm == "none", start=start, form=self.conv)
 
         def norm(h: Array, of: str, name: str) -> Array:
             return normalised(h, self.norm, gates, of, train, name)
@@ -87,10 +88,15 @@ def make(blocks: tuple[int, ...], config: ConfigDict, image: tuple[int, ...]) ->
             f"config.network.widths: {config.name} has {len(blocks)} stages, got "
             f"{len(config.widths)} widths"
         )
-    return ResNet(config.widths, blocks, config.norm)
+    return ResNet(config.widths, blocks, config.norm, config.conv)
 
 
 # The smaller ResNet of continual learning, with a third of the published widths.
-FIELDS = dict(widths=(20, 40, 80, 160), norm="batch")  # of the stages; NORMS of networks.layers
-RANGES = {"widths": ranges.WIDTHS, "norm": ranges.NORM}
-NETWORK = NetworkSpec(functools.partial(make, (2, 2, 2, 2)), FIELDS, RANGES)
+FIELDS = dict(
+    widths=(20, 40, 80, 160),  # of the stages
+    norm="batch",  # or "layer", "group", "none"
+    conv="auto",  # how convolutions are computed; or "patches", "native" (layers.convolution)
+)
+LATER = {"conv": "auto"}
+RANGES = {"widths": ranges.WIDTHS, "norm": ranges.NORM, "conv": ranges.CONV}
+NETWORK = NetworkSpec(functools.partial(make, (2, 2, 2, 2)), FIELDS, RANGES, later=LATER)
