@@ -10,7 +10,7 @@ from hatjax.benchmark import measures, peer, steps, suite
 from hatjax.benchmark.torch_networks import Net
 from hatjax.errors import InputError
 
-CASES = suite.toy().steps
+CASES = suite.TINY
 
 
 def copied(theirs: Net, params: dict, name: str) -> None:

@@ -71,7 +71,8 @@ def build(case: Case, name: str) -> Built:
         with c.network.ignore_type():
             c.network[field] = value
     config.check(c)
-    network = networks.make(c, IMAGE[case.network], (CLASSES,) * case.tasks)
+    classes = (CLASSES,) * case.tasks
+    network = networks.make(c, IMAGE[case.network], classes, case.replicas)
     approach = approaches.make(c, network)
     if part != name:
         approach = without(part, approach, network, build(case, "sgd").network)
@@ -156,24 +157,28 @@ def prepare(case: Case, name: str, max_steps: int) -> Training:
     valid = put("valid", feed.capacity(sequence, "valid", c.eval_batch))
     turn = Turn(place.put(np.full(count, t, np.int32)), place.put(np.int32(t), shared=True))
     hyper = place.put(jax.tree.map(lambda v: np.full(count, v), train.hyperparameters(c)))
-    key = jax.jit(jax.vmap(keys.key))(place.put(np.arange(count, dtype=np.uint32)))
-    program = replicas.compile(c, approach, count)
-    params, memory = program.init(key)
-    if past := approach.past(memory):  # random: neither empty nor full
-        chance = jax.random.key(0)
-        past = jax.tree.map(lambda a: jax.random.uniform(chance, a.shape), past)
-        memory = approach.with_past(memory, past)
-    state = program.begin(params, memory, turn, key, hyper)
-    order = jax.jit(jax.vmap(feed.shuffle, (0, None)))(key, data)
+    seed = place.put(np.arange(count, dtype=np.uint32))
+    functions = train.functions(c, approach)
+
+    def start(seed: Array, data: Data, turn: Turn, hyper) -> tuple[State, Array]:
+        key = keys.key(seed)
+        params, memory = functions.init(key)
+        if past := approach.past(memory):  # random: neither empty nor full
+            past = {name: jax.random.uniform(key, a.shape) for name, a in past.items()}
+            memory = approach.with_past(memory, past)
+        return functions.begin(params, memory, turn, key, hyper), feed.shuffle(key, data)
+
+    axes = (Data, Turn(0, None), 0)  # of data, turn, hyper
+    state, order = jax.jit(replicas.over(count, start, 0, *axes))(seed, data, turn, hyper)
 
     def pass_over(state: State, data: Data, order, turn: Turn, hyper) -> State:
         return train.run_steps(c, approach, state, data, order, turn, state.key, hyper)[0]
 
-    mapped = replicas.over(count, pass_over, 0, Data, 0, Turn(0, None), 0)
+    mapped = replicas.over(count, pass_over, 0, Data, 0, *axes[1:])
     began = time.perf_counter()
     compiled = jax.jit(mapped, donate_argnums=0).lower(state, data, order, turn, hyper).compile()
     compile_seconds = time.perf_counter() - began
-    box = [state]
+    program, box = replicas.compile(c, approach, count), [state]
 
     def steps(k: int) -> None:
         some = data._replace(n=place.put(np.int32(k * case.batch), shared=True))

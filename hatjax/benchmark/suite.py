@@ -31,6 +31,7 @@ class Sizes(NamedTuple):
     conv_replicas: tuple[int, ...]
     replicas: dict[str, Case]
     counts: tuple[int, ...]  # of replicas in one program
+    limit: dict[str, Case]
     runs: dict[str, ConfigDict]
 
 
@@ -49,31 +50,28 @@ def real() -> Sizes:
         conv_replicas=(1, 4, 16),
         replicas={k: cases[k] for k in ("MLP 2 x 100", "MLP 2 x 2000", "AlexNet")},
         counts=(1, 4, 16, 64),
+        limit=cases,
         runs={name: seeds(config.make(name, "hat"), 10) for name in ("pmnist", "cifar")},
     )
 
 
 def toy() -> Sizes:
-    """The same rows with tiny networks, to see that they work."""
-    cases = {
-        "mlp": Case("mlp", (8, 8), batch=4, tasks=2),
-        "alexnet": Case("alexnet", (4, 4, 4, 8, 8), batch=4, tasks=2),
-        "resnet18": Case("resnet18", (2, 2, 2, 2), batch=4, tasks=2),
-        "vit": Case("vit", batch=4, tasks=2, fields=(("width", 12), ("depth", 1))),
-    }
+    """A few of these rows with tiny networks, to see that they work."""
+    mlp, alexnet = {"mlp": TINY["mlp"]}, {"alexnet": TINY["alexnet"]}
     runs = {name: seeds(config.make(name, "hat"), 2) for name in ("digits", "cifar")}
     runs["digits"].tasks.count = 2
     for c in runs.values():
         c.epochs, c.data.examples = 2, 400
         c.network.widths = tuple(4 for _ in c.network.widths)
-    return Sizes(
-        steps=cases,
-        conv={"alexnet": cases["alexnet"]},
-        conv_replicas=(1, 2),
-        replicas={"mlp": cases["mlp"]},
-        counts=(1, 2),
-        runs=runs,
-    )
+    return Sizes(mlp, alexnet, (1,), mlp, (1, 2), mlp, runs)
+
+
+TINY = {
+    "mlp": Case("mlp", (8, 8), batch=4, tasks=2),
+    "alexnet": Case("alexnet", (4, 4, 4, 8, 8), batch=4, tasks=2),
+    "resnet18": Case("resnet18", (2, 2, 2, 2), batch=4, tasks=2),
+    "vit": Case("vit", batch=4, tasks=2, fields=(("width", 12), ("depth", 1))),
+}
 
 
 def seeds(c: ConfigDict, count: int) -> ConfigDict:
@@ -152,7 +150,7 @@ def limit_rows(sizes: Sizes, how: How) -> Rows:
     """HAT's step on every network against its lower bound."""
     return {
         name: functools.partial(measures.against_limit, case, how)
-        for name, case in sizes.steps.items()
+        for name, case in sizes.limit.items()
     }
 
 
