@@ -143,7 +143,7 @@ def command(folder: Path, *args: str) -> subprocess.CompletedProcess:
     small = ["--widths=8,8", "--batch=8", "--steps=2", "--rounds=1"]
     return subprocess.run(
         [sys.executable, "-m", "hatjax.benchmark", *small, *args],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=env, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
