@@ -77,6 +77,9 @@ def make(
             # Of matrix products and convolutions in float32: "default" is the device's own, on
             # NVIDIA's GPUs that of TensorFloat-32; "float32" is exact; or "bfloat16".
             precision="default",
+            mesh=dict(
+                data=1,  # devices that share each batch of a run; the others take other runs
+            ),
             # After an epoch whose loss is not a number: "stop", or "lower" the learning rate by
             # lr_factor and go on from the state before that epoch.
             on_nan="stop",

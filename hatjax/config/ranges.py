@@ -109,6 +109,7 @@ FIELDS: dict[str, Range] = {
     "lr_min": POSITIVE,
     "epochs": COUNT,
     "batch": BATCH,
+    "mesh.data": whole(1, 10**6),
     "precision": one_of("default", "float32", "tensorfloat32", "bfloat16"),
     "eval_batch": BATCH,
     "on_nan": one_of("stop", "lower"),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from hatjax.data import memory
@@ -140,6 +141,20 @@ def read(task: Task, split: str) -> Split:
     if task.pixels is None:
         return Split(x, y)
     return Split(x.reshape(len(x), -1)[:, task.pixels].reshape(x.shape), y)
+
+
+AXIS = "data"  # of the mesh of devices (training.replicas.Placement): they share a batch
+
+
+def shared(config: ConfigDict, batch: Batch) -> Batch:
+    """The batch with its examples in equal shares on the devices of config.mesh.data.
+
+    All that is computed from it is then computed where the examples are, and the compiler sums the
+    gradients over the devices.
+    """
+    if config.mesh.data == 1:
+        return batch
+    return lax.with_sharding_constraint(batch, PartitionSpec(AXIS))
 
 
 def shuffle(key: Array, data: Data) -> Array:

@@ -32,7 +32,7 @@ class Inputs:
         self.names, self.configs, self.count = list(configs), list(configs.values()), len(configs)
         self.folder, self.places = folder, [folder / name for name in configs]
         self.config = self.configs[0]  # for fields that all runs share
-        self.placement = replicas.Placement(self.count)
+        self.placement = replicas.Placement(self.count, self.config.mesh.data)
         padded = [*self.configs, *[self.configs[-1]] * (self.placement.padded - self.count)]
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
         self.total = len(self.tasks[0])

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -114,7 +115,11 @@ def run_sweep(
             }
             approach = approach_of(config, sequence, len(together))
             inputs = Inputs(folder, together, sequences, approach)
-            with advice(config, approach, sequence, inputs.count), stopping.training():
+            with (
+                advice(config, approach, sequence, inputs.count),
+                stopping.training(),
+                jax.set_mesh(inputs.placement.mesh),
+            ):
                 progress = loop.train_all(inputs, approach, quiet, board, stopping)
             diverged += progress.diverged.values()
     if diverged:

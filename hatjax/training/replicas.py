@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from hatjax.data import feed
 from hatjax.errors import InputError
 from hatjax.training import train
 from hatjax.types import Approach, Batch, Data, Task, Tree, Turn
@@ -79,7 +80,7 @@ def over(count: int, function: Callable, *axes) -> Callable:
 
     def together(*args):
         in_axes = tuple(of(arg, axis) for arg, axis in zip(args, axes, strict=True))
-        return jax.vmap(function, in_axes=in_axes)(*args)
+        return jax.vmap(function, in_axes=in_axes, spmd_axis_name=AXIS)(*args)
 
     return alone if count == 1 else together
 
@@ -87,16 +88,26 @@ def over(count: int, function: Callable, *axes) -> Callable:
 class Placement:
     """Where the replicas of a program lie: on all devices of all hosts, the same number on each.
 
-    `padded` is that number times the devices, at least `count`: the program has so many replicas.
-    Every process gives the same arrays, those of all replicas, and `fetch` returns all of them.
+    With `data` above 1, so many devices take the place of one: each has all parameters of its
+    replicas, and they share the examples of a batch (feed.shared). `padded` is the number of
+    replicas that the program has, at least `count`: the same for each of these groups. Every
+    process gives the same arrays, those of all replicas, and `fetch` returns all of them.
+    InputError if the devices cannot be shared so.
     """
 
-    def __init__(self, count: int):
-        # With fewer replicas than devices, some devices are left out; but not with several
+    def __init__(self, count: int, data: int = 1):
+        total = jax.device_count()
+        if total % data:
+            raise InputError(
+                f"config.mesh.data = {data}: the {total} devices here cannot be shared by groups of "
+                f"that size; choose a divisor of {total}"
+            )
+        # With fewer replicas than groups, some devices are left out; but not with several
         # processes, each of which must have a part of the arrays.
-        devices = jax.devices()[: count if jax.process_count() == 1 else None]
-        self.mesh = Mesh(np.array(devices), (AXIS,))
-        self.padded = -(-count // len(devices)) * len(devices)
+        groups = min(count, total // data) if jax.process_count() == 1 else total // data
+        devices = np.array(jax.devices()[: groups * data]).reshape(groups, data)
+        self.mesh = Mesh(devices, (AXIS, feed.AXIS))
+        self.padded = -(-count // groups) * groups
 
     def put(self, tree: Tree, shared: bool = False) -> Tree:
         """Put arrays with the axis R first where their replicas are; `shared` ones on all devices.

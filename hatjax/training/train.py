@@ -202,7 +202,7 @@ def training_step(
 
 def training_batch(config: ConfigDict, data: Data, order: Array, i: Array, step: Step) -> Batch:
     """Batch i in `order`, augmented."""
-    batch = feed.batch(data, order, i, config.batch)
+    batch = feed.shared(config, feed.batch(data, order, i, config.batch))
     if not config.data.augment or step.key is None:
         return batch
     return feed.augmented(config, batch, jax.random.fold_in(step.key, AUGMENTING))
@@ -285,7 +285,7 @@ def evaluate(
 
     def body(i, carry):
         loss, right = carry
-        batch = feed.batch(data, None, i, config.eval_batch)
+        batch = feed.shared(config, feed.batch(data, None, i, config.eval_batch))
         value, out = approach.loss(own, memory, batch, step)
         return loss + value * jnp.sum(batch.weight), right + correct(approach, out, batch)
 
