@@ -44,10 +44,15 @@ def one_step(case: Case, built: Built) -> tuple[Callable, tuple]:
     return step, (*state, data, jnp.int32(0), at)
 
 
-def cost(case: Case, built: Built) -> dict[str, float]:
-    """The compiler's counts for a step: "flops" and "bytes accessed"."""
+def cost(case: Case, built: Built, compiled: bool = True) -> dict[str, float]:
+    """The compiler's counts for a step: "flops" and "bytes accessed".
+
+    Not `compiled`: those of the program that the compiler is given. Its flops are nearly the same,
+    at once, and its bytes more: every operation reads and writes memory.
+    """
     step, args = one_step(case, built)
-    counted: Any = jax.jit(step).lower(*args).compile().cost_analysis()
+    lowered = jax.jit(step).lower(*args)
+    counted: Any = (lowered.compile() if compiled else lowered).cost_analysis()
     return {k: counted[k] for k in ("flops", "bytes accessed")}
 
 

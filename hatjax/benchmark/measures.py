@@ -1,27 +1,25 @@
-"""The measurements of the benchmark: each function returns rows of numbers, and ratios.
+"""The measurements of the benchmark: each function returns rows of numbers, and ratios."""
 
-All candidates run in turn, round after round, and ratios are medians over rounds: on a noisy
-machine only the ratio within a round is reliable.
-"""
-
+import gc
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from hatjax.benchmark import limit, steps
 from hatjax.benchmark.steps import Case
-from hatjax.errors import InputError
+from hatjax.benchmark.timing import interleave, once, ratio
+from hatjax.errors import InputError, oneline, unknown
 from hatjax.training.flops import multiply_adds, products
 
-Runs = dict[str, Callable[[int], None]]  # name -> function that runs a number of steps
-Times = dict[str, np.ndarray]  # name -> seconds a step, "rounds"
-SECONDS = 0.25  # that a timing should take
+PEERS = ("torch", "compile")  # eager PyTorch, and torch.compile
 
 
 class How(NamedTuple):
@@ -29,54 +27,60 @@ class How(NamedTuple):
 
     max_steps: int  # at most, in a timing; the steps of an epoch
     rounds: int
-    peer: str | None  # "torch": also time PyTorch
+    peers: tuple[str, ...] = ()  # of PEERS: also time these
 
 
-def interleave(runs: Runs, max_steps: int, rounds: int) -> Times:
-    """Time all `runs` in turn, for `rounds` rounds.
+def check_peers(names: Iterable[str]) -> None:
+    """InputError for a peer that is unknown or not installed."""
+    for name in names:
+        if name not in PEERS:
+            raise unknown("peer", name, PEERS)
+    if names and find_spec("torch") is None:
+        raise InputError(
+            "--peer: PyTorch is not installed: python -m pip install torch, or do without the flag"
+        )
 
-    A timing has as many steps as take SECONDS, but at most `max_steps`. An untimed call comes
-    before each, since the threads of PyTorch keep spinning for a while and disturb the next run.
+
+def peers(case: Case, how: How, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The peers' functions for `names`, "hat" or "sgd": {"torch hat": peer.Peer}.
+
+    Each has run a step. The second dict has those that failed, with the reason: torch.compile needs
+    a compiler, and a device memory enough.
     """
-    counts: dict[str, int] = {}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for name, run in runs.items():
-        run(1)  # compiles and allocates
-        began = time.perf_counter()
-        run(1)
-        counts[name] = int(np.clip(SECONDS / (time.perf_counter() - began), 1, max_steps))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            run(counts[name])
-            began = time.perf_counter()
-            run(counts[name])
-            times[name].append((time.perf_counter() - began) / counts[name])
-    return {name: np.array(t) for name, t in times.items()}
+    made: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for library in how.peers:
+        for name in names:
+            label = f"{library} {name}"
+            try:
+                check_peers([library])
+                from hatjax.benchmark import peer  # which imports torch
+
+                made[label] = peer.prepare(case, name == "hat", how.max_steps, library != "torch")
+                made[label].steps(1)
+            except Exception as error:  # whatever PyTorch raises
+                made.pop(label, None)
+                failed[label] = oneline(error)
+    return made, failed
 
 
-def once(run: Callable[[], None]) -> Callable[[int], None]:
-    """`run` as a function of a number of steps, which it ignores, for `interleave`."""
-    return lambda _: run()
+def forget() -> None:
+    """Free what a measurement left: compiled programs, and PyTorch's memory on the device."""
+    gc.collect()
+    jax.clear_caches()
+    if "torch" in sys.modules:
+        from hatjax.benchmark import peer
 
-
-def ratio(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """a / b within each round: its median and range over the rounds."""
-    r = a / b
-    return {"ratio": float(np.median(r)), "least": float(r.min()), "most": float(r.max())}
+        peer.forget()
 
 
 def step(case: Case, how: How) -> dict:
-    """A step of HAT and of SGD, and the peer's."""
+    """A step of HAT and of SGD, and the peers'."""
     ours = {name: steps.prepare(case, name, how.max_steps) for name in ("hat", "sgd")}
-    runs = {name: training.steps for name, training in ours.items()}
-    if how.peer:
-        from hatjax.benchmark import peer  # which imports torch
-
-        runs |= {
-            f"torch {name}": peer.prepare(case, name == "hat", how.max_steps).steps for name in ours
-        }
+    theirs, failed = peers(case, how, ours)
+    runs = {name: training.steps for name, training in (ours | theirs).items()}
     times = interleave(runs, how.max_steps, how.rounds)
-    rows = {}
+    rows: dict[str, dict] = {}
     for name, t in times.items():
         ms, count = 1e3 * float(np.median(t)), case.batch * case.replicas
         rows[name] = {"ms a step": ms, "steps/s": 1e3 / ms, "examples/s": 1e3 / ms * count}
@@ -84,9 +88,9 @@ def step(case: Case, how: How) -> dict:
             rows[name] |= {
                 "compile s": ours[name].compile_seconds, "memory MB": ours[name].bytes / 1e6
             }  # fmt: skip
+    rows |= {name: {"failed": reason} for name, reason in failed.items()}
     pairs = {"hat / sgd": ("hat", "sgd")}
-    if how.peer:
-        pairs |= {f"torch {name} / {name}": (f"torch {name}", name) for name in ours}
+    pairs |= {f"{name} / {name.split()[1]}": (name, name.split()[1]) for name in theirs}
     return {"rows": rows, "ratios": {k: ratio(times[a], times[b]) for k, (a, b) in pairs.items()}}
 
 
@@ -110,34 +114,46 @@ def parts(case: Case, how: How) -> dict:
     }
 
 
-def bound(case: Case, how: How) -> dict:
-    """A step of HAT against the lower bound of this machine."""
-    built = {name: steps.build(case, name) for name in ("hat", "sgd")}
-    function, args = limit.one_step(case, built["hat"])
+def against_limit(case: Case, how: How) -> dict[str, float]:
+    """A step of HAT against the lower bound of this machine: milliseconds, GFLOP/s, GB/s."""
+    built = steps.build(case, "hat")
+    function, args = limit.one_step(case, built)
     eqns = products(function, *args)
-    size = limit.parameters(built["hat"])
+    size = limit.parameters(built)
     training = steps.prepare(case._replace(replicas=1), "hat", how.max_steps)
     times = interleave({"hat": training.steps}, how.max_steps, how.rounds)
     seconds = float(np.median(times["hat"]))
     alone, update = limit.time_products(eqns), limit.time_update(size)
-    moved = 4 * size * limit.PASSES
-    least = alone + moved / (limit.UPDATE_BYTES * size / update)
+    bandwidth = limit.UPDATE_BYTES * size / update
+    moved = 4 * size * limit.PASSES / bandwidth
     flops = 2 * sum(map(multiply_adds, eqns))
-    counted = {name: limit.cost(case, b) for name, b in built.items()}
+    return {
+        "step ms": 1e3 * seconds,
+        "products ms": 1e3 * alone,
+        "update ms": 1e3 * moved,
+        "limit ms": 1e3 * (alone + moved),
+        "step / limit": seconds / (alone + moved),
+        "step GFLOP/s": flops / seconds / 1e9,
+        "products GFLOP/s": flops / alone / 1e9,
+        "update GB/s": bandwidth / 1e9,
+    }
+
+
+def bound(case: Case, how: How) -> dict:
+    """A step of HAT against the lower bound, and HAT's and SGD's work as the compiler counts it."""
+    found = against_limit(case, how)
+    hat, sgd = (limit.cost(case, steps.build(case, name)) for name in ("hat", "sgd"))
     return {
         "rows": {
-            "step": {"ms": 1e3 * seconds, "GFLOP/s": flops / seconds / 1e9},
-            "its products alone": {"ms": 1e3 * alone, "GFLOP/s": flops / alone / 1e9},
-            "its update's bytes": {
-                "ms": 1e3 * (least - alone), "GB/s": limit.UPDATE_BYTES * size / update / 1e9
+            "step": {"ms": found["step ms"], "GFLOP/s": found["step GFLOP/s"]},
+            "its products alone": {
+                "ms": found["products ms"], "GFLOP/s": found["products GFLOP/s"]
             },
-            "limit": {"ms": 1e3 * least},
+            "its update's bytes": {"ms": found["update ms"], "GB/s": found["update GB/s"]},
+            "limit": {"ms": found["limit ms"]},
         },
-        "ratios": {"step / limit": {"ratio": seconds / least}}
-        | {
-            f"{k} counted, hat / sgd": {"ratio": counted["hat"][k] / counted["sgd"][k]}
-            for k in counted["hat"]
-        },
+        "ratios": {"step / limit": {"ratio": found["step / limit"]}}
+        | {f"{k} counted, hat / sgd": {"ratio": hat[k] / sgd[k]} for k in hat},
     }  # fmt: skip
 
 
@@ -169,25 +185,28 @@ def over_replicas(case: Case, how: How) -> dict:
 
 def over_widths(case: Case, how: How) -> dict:
     """HAT's step with half, all and twice the units of every layer."""
-    widths = steps.build(case, "hat").config.network.widths
-    scaled = {f"widths x {k:g}": tuple(max(1, int(k * w)) for w in widths) for k in (0.5, 1, 2)}
-    return growth({name: case._replace(widths=w) for name, w in scaled.items()}, how)
+    return growth({f"widths x {k:g}": scaled(case, k) for k in (0.5, 1, 2)}, how)
+
+
+def scaled(case: Case, k: float) -> Case:
+    """The case with k times the units of every layer; of a ViT, of every head."""
+    network = steps.build(case, "hat").config.network
+    if "widths" in network:
+        return case._replace(widths=tuple(max(1, int(k * w)) for w in network.widths))
+    width = network.heads * max(1, int(k * network.width / network.heads))
+    return case._replace(fields=(*case.fields, ("width", width)))
 
 
 def epoch(case: Case, how: How) -> dict:
-    """A whole epoch of HAT: train, evaluate, schedule."""
+    """A whole epoch of HAT: train, evaluate, schedule; and the peers'."""
+    theirs, failed = peers(case, how, ["hat"])
     runs = {"hat": steps.prepare(case, "hat", how.max_steps).epoch}
-    if how.peer:
-        from hatjax.benchmark import peer  # which imports torch
-
-        runs["torch hat"] = peer.prepare(case, True, how.max_steps).epoch
-    times = interleave(
-        {name: once(run) for name, run in runs.items()}, 1, how.rounds
-    )
-    rows = {name: {"s an epoch": float(np.median(t))} for name, t in times.items()}
-    if not how.peer:
-        return {"rows": rows}
-    return {"rows": rows, "ratios": {"torch / ours": ratio(times["torch hat"], times["hat"])}}
+    runs |= {name: functions.epoch for name, functions in theirs.items()}
+    times = interleave({name: once(run) for name, run in runs.items()}, 1, how.rounds)
+    rows: dict[str, dict] = {name: {"s an epoch": float(np.median(t))} for name, t in times.items()}
+    rows |= {name: {"failed": reason} for name, reason in failed.items()}
+    ratios = {f"{name.split()[0]} / ours": ratio(times[name], times["hat"]) for name in theirs}
+    return {"rows": rows, "ratios": ratios}
 
 
 def end(case: Case, how: How) -> dict:

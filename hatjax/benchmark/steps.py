@@ -14,24 +14,28 @@ from hatjax import approaches, config, networks, protection
 from hatjax import hat as method
 from hatjax.approaches import sgd
 from hatjax.data import feed
+from hatjax.errors import unknown
 from hatjax.training import keys, replicas, train
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Data, Network, Split, State, Task, Tree, Turn
 
-IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3)}
+# Of each network, the experiment whose settings it takes, and its images "h w c".
+EXPERIMENT = {"mlp": "pmnist", "alexnet": "cifar", "resnet18": "cifar", "vit": "cifar"}
+IMAGE = {"mlp": (28, 28, 1), "alexnet": (32, 32, 3), "resnet18": (32, 32, 3), "vit": (32, 32, 3)}
 CLASSES = 10  # of every task
 PARTS = ("gates", "sparsity", "mask", "compensation", "clamp")  # of HAT, each can be left out
 LEFT_OUT = "no "  # "no mask" is HAT without its mask
 
 
 class Case(NamedTuple):
-    """What to time: a network of the paper, or one with other widths."""
+    """What to time: a network with its usual fields, or with others."""
 
-    network: str  # "mlp" or "alexnet"
-    widths: tuple[int, ...] = ()  # (): those of the paper
+    network: str  # one of EXPERIMENT
+    widths: tuple[int, ...] = ()  # (): the usual ones; vit has none
     batch: int = 64
     tasks: int = 10  # with embeddings and heads
     replicas: int = 1
+    fields: tuple[tuple[str, Any], ...] = ()  # others of config.network: (("depth", 2),)
 
 
 class Built(NamedTuple):
@@ -53,12 +57,22 @@ class Training(NamedTuple):
 
 
 def build(case: Case, name: str) -> Built:
-    """The approach `name`, or HAT without one of its PARTS ("no mask"), on the case's network."""
+    """The approach `name`, or HAT without one of its PARTS ("no mask"), on the case's network.
+
+    InputError for a field that the network does not have, or a value that it cannot take.
+    """
     part = name.removeprefix(LEFT_OUT)
-    experiment = {"mlp": "pmnist", "alexnet": "cifar"}[case.network]
-    c = config.make(experiment, name if part == name else "hat", same=True)
-    c.network.widths, c.batch = case.widths or c.network.widths, case.batch
-    network = networks.make(c, IMAGE[case.network], (CLASSES,) * case.tasks)
+    experiment, approach_name = EXPERIMENT[case.network], name if part == name else "hat"
+    c = config.make(experiment, approach_name, same=True, network=case.network)
+    c.batch, c.seeds = case.batch, case.replicas
+    for field, value in (*case.fields, *([("widths", case.widths)] if case.widths else [])):
+        if field not in c.network:
+            raise unknown(f"field of the network {case.network}", field, c.network)
+        with c.network.ignore_type():
+            c.network[field] = value
+    config.check(c)
+    classes = (CLASSES,) * case.tasks
+    network = networks.make(c, IMAGE[case.network], classes, case.replicas)
     approach = approaches.make(c, network)
     if part != name:
         approach = without(part, approach, network, build(case, "sgd").network)
@@ -143,24 +157,28 @@ def prepare(case: Case, name: str, max_steps: int) -> Training:
     valid = put("valid", feed.capacity(sequence, "valid", c.eval_batch))
     turn = Turn(place.put(np.full(count, t, np.int32)), place.put(np.int32(t), shared=True))
     hyper = place.put(jax.tree.map(lambda v: np.full(count, v), train.hyperparameters(c)))
-    key = jax.jit(jax.vmap(keys.key))(place.put(np.arange(count, dtype=np.uint32)))
-    program = replicas.compile(c, approach, count)
-    params, memory = program.init(key)
-    if past := approach.past(memory):  # random: neither empty nor full
-        chance = jax.random.key(0)
-        past = jax.tree.map(lambda a: jax.random.uniform(chance, a.shape), past)
-        memory = approach.with_past(memory, past)
-    state = program.begin(params, memory, turn, key, hyper)
-    order = jax.jit(jax.vmap(feed.shuffle, (0, None)))(key, data)
+    seed = place.put(np.arange(count, dtype=np.uint32))
+    functions = train.functions(c, approach)
+
+    def start(seed: Array, data: Data, turn: Turn, hyper) -> tuple[State, Array]:
+        key = keys.key(seed)
+        params, memory = functions.init(key)
+        if past := approach.past(memory):  # random: neither empty nor full
+            past = {name: jax.random.uniform(key, a.shape) for name, a in past.items()}
+            memory = approach.with_past(memory, past)
+        return functions.begin(params, memory, turn, key, hyper), feed.shuffle(key, data)
+
+    axes = (Data, Turn(0, None), 0)  # of data, turn, hyper
+    state, order = jax.jit(replicas.over(count, start, 0, *axes))(seed, data, turn, hyper)
 
     def pass_over(state: State, data: Data, order, turn: Turn, hyper) -> State:
         return train.run_steps(c, approach, state, data, order, turn, state.key, hyper)[0]
 
-    mapped = replicas.over(count, pass_over, 0, Data, 0, Turn(0, None), 0)
+    mapped = replicas.over(count, pass_over, 0, Data, 0, *axes[1:])
     began = time.perf_counter()
     compiled = jax.jit(mapped, donate_argnums=0).lower(state, data, order, turn, hyper).compile()
     compile_seconds = time.perf_counter() - began
-    box = [state]
+    program, box = replicas.compile(c, approach, count), [state]
 
     def steps(k: int) -> None:
         some = data._replace(n=place.put(np.int32(k * case.batch), shared=True))
