@@ -16,7 +16,6 @@ from hatjax.fidelity import departures
 from hatjax.training import fisher
 from hatjax.types import Approach, Array, Network, Tree
 
-
 # How many times as strongly the Fisher information of single examples pulls as the published one
 # (fisher.per_batch), measured on trained networks along the way that SGD takes in the next task:
 # README, table of departures.

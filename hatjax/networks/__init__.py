@@ -28,6 +28,7 @@ from hatjax.errors import InputError, unknown
 from hatjax.fidelity import departures
 from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_squares, real_examples
+from hatjax.networks.stages import kept_whole
 from hatjax.networks.trunk import Trunk
 from hatjax.protection import PER_TASK
 from hatjax.types import Array, Network, Out, Tree
@@ -231,7 +232,9 @@ def wrap(
             {"trunk": shared},
             {name: jax.ShapeDtypeStruct((tasks, n), float) for name, n in units.items()},
         )
-    squares = None
+    squares = undropped = None
+    if isinstance(trunk, Trunk):
+        undropped = partial(apply, trunk=trunk.clone(stages=kept_whole(trunk.stages)))
     if isinstance(trunk, Trunk) and not gated:
         squares = partial(apply, trunk=trunk.clone(affine=affine_squares))
     return Network(
@@ -242,6 +245,7 @@ def wrap(
         units=units if gated else {},
         classes=classes,
         squares=squares,
+        undropped=undropped,
     )
 
 
