@@ -44,6 +44,9 @@ class Departures(NamedTuple):
     fisher_per_example: bool
     # LFL's distance as the mean over the examples, so that lambda does not depend on the batch.
     mean_distance: bool
+    # LFL compares features without dropout; the published ones have it in the layers below, and
+    # the network none between its last layer and the heads.
+    distance_without_dropout: bool
     # Random guesses each task's labels at that task's frequencies, not at the last one's.
     own_frequencies: bool
 

@@ -151,6 +151,8 @@ class Network(NamedTuple):
     # As apply, but the gradient of a loss that is a sum over the examples is, in the trunk, another
     # number: the sum of the squares of the single examples' gradients. None: it has no such form.
     squares: Apply | None = None
+    # As apply, without dropout between the last layer and the heads. None: it has no such form.
+    undropped: Apply | None = None
 
 
 class Schedule(NamedTuple):
