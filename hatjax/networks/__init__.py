@@ -70,9 +70,11 @@ def make(
         config.network.conv = convolution(config.network.conv, replicas)
     network = _make(config, image, classes)
     if config.precision != "default":
-        functions = {k: getattr(network, k) for k in ("apply", "squares", "undropped")}
+        precise = functools.partial(at_precision, config.precision)
         network = network._replace(
-            **{k: f and at_precision(config.precision, f) for k, f in functions.items()}
+            apply=precise(network.apply),
+            squares=network.squares and precise(network.squares),
+            undropped=network.undropped and precise(network.undropped),
         )
     check_memory(network)
     return network
