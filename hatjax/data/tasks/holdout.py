@@ -18,27 +18,24 @@ def order(n: int, seed: int) -> np.ndarray:
 def hold_out(config: ConfigDict, x: np.ndarray, y: np.ndarray) -> tuple[Split, Split]:
     """The training and validation splits of a task's images "n h w c" and labels "n".
 
-    Takes config.data.examples of the images (0: all) and holds out the share config.tasks.valid of
-    them, at least one. Each class gives its share of both, and keeps at least one image for
-    training; where each has a single one, none is held out.
+    Takes config.data.examples of the images (0: all) at random, and holds out the share
+    config.tasks.valid of them, at least one. Each class gives its share, and keeps at least one
+    image for training; where each has a single one, none is held out.
 
     With fidelity "code" classes do not count, and the share is config.tasks.valid_code. If that is
     0, the training set is the validation set, as in the published code's MNIST experiments.
     """
     ways, tasks = departures(config), config.tasks
     share = tasks.valid if ways.usual_holdout else tasks.valid_code
-    places, most = order(len(y), config.seed), config.data.examples or len(y)
+    places = order(len(y), config.seed)[: config.data.examples or None]
     if not share:
-        places = np.sort(places[:most])
+        places = np.sort(places)
         train = Split(take(x, places), y[places]) if config.data.examples else Split(x, y)
         return train, train
+    held = int(share * len(places))
     if ways.stratified_holdout:
-        places = mixed(places, y)[-most:]
-        single = len(np.unique(y[places]))  # these stay
-        held = min(max(int(share * len(places)), 1), len(places) - single)
-    else:
-        places = places[:most]
-        held = int(share * len(places))
+        places = mixed(places, y)
+        held = min(max(held, 1), len(places) - len(np.unique(y[places])))
     valid, train = places[:held], places[held:]
     return Split(take(x, train), y[train]), Split(take(x, valid), y[valid])
 
