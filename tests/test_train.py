@@ -15,23 +15,39 @@ SIZES = (20, 33, 8)  # examples of the tasks: another number of batches, another
 CLASSES = (2, 3, 2)
 
 
-def setup(approach: str = "hat"):
-    c = config.make("digits", approach)
-    c.batch, c.eval_batch, c.network.widths = 8, 16, (6, 5)
+FIELDS = {
+    "mlp": dict(widths=(6, 5)),
+    "alexnet": dict(widths=(2, 2, 2, 4, 4)),
+    "resnet18": dict(widths=(2, 2, 2, 2)),
+    "vit": dict(width=6, depth=1, patch=6),
+}
+
+
+def setup(approach: str = "hat", name: str = "mlp"):
+    c = config.make("digits", approach, network=name)
+    c.network.update(FIELDS[name])
+    c.batch, c.eval_batch, side = 8, 16, 4 if name == "mlp" else 12
     rng = np.random.default_rng(0)
     tasks = []
     for t, n in enumerate(SIZES):
-        split = Split(rng.integers(0, 256, (n, 4, 4, 1), np.uint8), np.arange(n) % CLASSES[t])
+        split = Split(rng.integers(0, 256, (n, side, side, 1), np.uint8), np.arange(n) % CLASSES[t])
         tasks.append(
             Task(str(t), t, CLASSES[t], split, split, split, np.full(1, 100.0), np.full(1, 50.0))
         )
-    network = networks.make(c, (4, 4, 1), CLASSES)
+    network = networks.make(c, (side, side, 1), CLASSES)
     return c, tasks, network, approaches.make(c, network)
 
 
-@pytest.mark.parametrize("approach", ["hat", "sgd", "progressive", "pathnet"])
-def test_one_compilation_serves_all_tasks_and_nothing_is_transferred(approach):
-    c, tasks, _, method = setup(approach)
+@pytest.mark.parametrize(
+    "approach, name",
+    [
+        ("hat", "mlp"), ("sgd", "mlp"), ("progressive", "mlp"), ("pathnet", "mlp"),
+        ("hat", "alexnet"), ("hat", "vit"),
+        pytest.param("hat", "resnet18", marks=pytest.mark.slow),  # it compiles for long
+    ],
+)  # fmt: skip
+def test_one_compilation_serves_all_tasks_and_nothing_is_transferred(approach, name):
+    c, tasks, _, method = setup(approach, name)
     program, hyper = train.compile(c, method), train.hyperparameters(c)
     key = jax.random.key(0)
     params, memory = program.init(key)
