@@ -71,7 +71,7 @@ def make(
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
             lr_min=e["schedule"]["lr_min"],  # a task ends below it
-            epochs=e["schedule"]["epochs"],  # a task ends after so many
+            epochs=spec.epochs * e["schedule"]["epochs"],  # a task ends after so many
             batch=e["schedule"]["batch"],
             eval_batch=500,  # examples at once in evaluation
             # After an epoch whose loss is not a number: "stop", or "lower" the learning rate by
