@@ -47,6 +47,9 @@ class Departures(NamedTuple):
     # LFL compares features without dropout; the published ones have it in the layers below, and
     # the network none between its last layer and the heads.
     distance_without_dropout: bool
+    # SGD-R, joint training and PathNet's free modules restart from parameters that are drawn anew:
+    # the tasks of a run are then independent, where the published ones share a copy of the first.
+    fresh_restarts: bool
     # Random guesses each task's labels at that task's frequencies, not at the last one's.
     own_frequencies: bool
 

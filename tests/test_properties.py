@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from hatjax import approaches, networks
+from hatjax import approaches, config, networks
 from hatjax.approaches import lwf
 from hatjax.data import feed
 from hatjax.data.tasks import by_row
 from hatjax.networks import rows
-from hatjax.training import fisher, tournament, train
+from hatjax.training import fisher, keys, tournament, train
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Batch, Turn
 from tests.test_contract import CLASSES, ROWS, feeds, setup
@@ -186,6 +186,18 @@ def test_sgd_frozen_keeps_the_trunk_of_the_first_task():
         assert not jnp.array_equal(new["head"]["kernel"], own["head"]["kernel"])
 
 
+@pytest.mark.parametrize("fidelity", ["paper", "code"])
+@pytest.mark.parametrize("name", ["sgd_restart", "joint", "pathnet"])
+def test_tasks_restart_from_fresh_draws_and_the_published_from_the_first(name, fidelity):
+    c, _, _, approach = setup(name, fidelity)
+    first, memory = approach.init(keys.key(0))
+    last = jax.tree.map(lambda p: p + 1, first)
+    params, _ = approach.begin_task(last, memory, at(c, 1, keys.key(7)))
+    for k, p in params["trunk"].items():
+        assert np.array_equal(p["kernel"], first["trunk"][k]["kernel"]) == (fidelity == "code")
+        assert not np.isclose(p["kernel"], last["trunk"][k]["kernel"]).any()
+
+
 def test_joint_classifies_every_example_by_its_own_head():
     c, tasks, network, joint = setup("joint")
     data, params = feeds(c, tasks, joint)[2], found(network, 0)
@@ -316,6 +328,12 @@ def test_mutations_move_a_little_and_never_name_a_module_twice():
     away = (np.asarray(children) - np.asarray(path) + 8) % 16 - 8
     assert set(np.unique(away)) == {-2, -1, 0, 1, 2}
     assert np.mean(away != 0) == pytest.approx(1 / 15 * 4 / 5, rel=0.15)  # 0 is a move, too
+
+
+def test_each_of_two_rivals_has_the_epochs_of_the_other_approaches():
+    c = config.make("cifar", "pathnet")
+    assert c.approach.rivals == 2 and c.epochs == 2 * config.make("cifar", "sgd").epochs
+    assert tournament.epochs_a_turn(c) == 200 // c.approach.generations
 
 
 def test_the_tournament_in_plain_python():

@@ -72,7 +72,7 @@ def make(
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
             lr_min=e["schedule"]["lr_min"],  # a task ends below it
-            epochs=e["schedule"]["epochs"],  # a task ends after so many
+            epochs=spec.epochs * e["schedule"]["epochs"],  # a task ends after so many
             batch=e["schedule"]["batch"],
             eval_batch=500,  # examples at once in evaluation
             # Of matrix products and convolutions in float32: "default" is the device's own, on

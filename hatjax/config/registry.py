@@ -53,6 +53,7 @@ class ApproachSpec(NamedTuple):
     gated: bool = False  # whether the network's units have gates
     # Whether the published code gives it the smaller network of the MNIST experiments' baselines.
     smaller: bool = True
+    epochs: int = 1  # so many times the experiment's epochs are its default
     network: Mapping[str, Any] = {}  # fields that it adds to config.network, and their defaults
     # (config, trunk, image, classes) -> a network that it builds itself, from the stages of a
     # hatjax.networks.trunk.Trunk. None: the network as it is.
