@@ -10,6 +10,8 @@
     after_every_task.csv    every metric of every run after every task
     over_seeds.csv          the same over the seeds
     figures/*.pdf, *.png    the paper's figures and the accuracy matrices
+    per_class.csv           with --confusion: the accuracy on every class, of every run
+    confusion.csv           with --confusion: which classes are taken for which
 
 Numbers and figures whose runs are missing are left out (rho needs runs of random and joint). The
 report and the command list them, with the commands that train these runs. So a study can be
