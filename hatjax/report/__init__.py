@@ -30,13 +30,14 @@ def load(*paths: str | Path) -> "Runs":
     """The runs in and below folders as pandas frames: Runs(runs, epochs, tasks).
 
     README ("From runs to a paper") lists the columns. Damaged runs and duplicates are left out,
-    with a warning. InputError for a folder without runs, or if none can be read.
+    with a warning; another warns where seeds of one setting were trained by different versions.
+    InputError for a folder without runs, or if none can be read.
     """
     # Imported here to keep --help fast.
-    from hatjax.report import groups, numbers, read
+    from hatjax.report import groups, numbers, read, versions
 
     records, notes = read.read_all(paths)
     found, twice = groups.groups(records)
-    for note in [*notes, *twice]:
+    for note in [*notes, *twice, *versions.mixtures(found)]:
         warnings.warn(note, stacklevel=2)
     return numbers.all_values(r for runs in found.values() for r in runs)

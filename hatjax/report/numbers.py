@@ -11,6 +11,7 @@ from scipy import special
 
 from hatjax import config as configs
 from hatjax.analysis import metrics
+from hatjax.report import versions
 from hatjax.report.groups import reference
 from hatjax.report.names import words
 from hatjax.report.read import Record
@@ -107,13 +108,14 @@ def all_values(records: Iterable[Record]) -> Runs:
 
 
 def of_run(record: Record, curves: Mapping[str, np.ndarray]) -> dict[str, object]:
-    """A row: the identity and state of a run, its metrics so far, and its configuration."""
+    """A row: identity and state of a run, its metrics so far, its configuration and versions."""
     stands = {
         "state": record.state, "finished": record.finished, "tasks": len(record.names),
         "tasks learned": len(record.acc),
     }  # fmt: skip
     last = {m: curve[-1] if len(curve) else np.nan for m, curve in curves.items()}
     fields = configs.fields(record.config)
+    fields |= versions.columns(record)
     return identity(record) | stands | last | {k: fields[k] for k in fields if k not in IDENTITY}
 
 

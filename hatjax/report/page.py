@@ -8,7 +8,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hatjax.report import tables
+from hatjax.report import tables, versions
 from hatjax.report.gallery import Picture
 from hatjax.report.groups import Groups, names, shared
 from hatjax.report.missing import Missing
@@ -72,12 +72,16 @@ def by_class(classes: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
 
 
 def runs(groups: Groups, found: Runs) -> pd.DataFrame:
-    """The table of all runs: their state, and their average accuracy so far."""
+    """The table of all runs: their state, average accuracy so far, and versions if known."""
     each = [
         found.of(records).named(names(records)).runs.assign(experiment=name)
         for name, records in groups.items()
     ]
-    table = pd.concat(each)[["workdir", "experiment", "approach", "seed", "state"]]
-    so_far = found.runs["average accuracy"]
+    every = pd.concat(each)
+    table = every[["workdir", "experiment", "approach", "seed", "state"]].copy()
+    so_far = every["average accuracy"]
     table["average accuracy so far"] = so_far.map("{:.1%}".format).where(so_far.notna(), "")
+    for k in versions.SHOWN:
+        if every[k].notna().any():
+            table[k] = every[k].fillna("").map(versions.short)
     return table

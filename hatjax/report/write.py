@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatjax.errors import InputError
-from hatjax.report import confusion, gallery, numbers, page, tables
+from hatjax.report import confusion, gallery, numbers, page, tables, versions
 from hatjax.report.groups import groups as grouped
 from hatjax.report.groups import names, shared
 from hatjax.report.missing import Missing, missing
@@ -52,7 +52,7 @@ def write(
         (part / folder).mkdir(parents=True)
     counts, uncounted = confusion.count(every if confused else ())
     pictures, undrawn = gallery.draw(groups, found, counts, part / "figures")
-    notes = [*notes, *twice, *undrawn, *uncounted]
+    notes = [*notes, *twice, *versions.mixtures(groups), *undrawn, *uncounted]
     lacks = missing(groups, found, {p.kind for p in pictures})
     text = tables.markdown(groups, found)
     write_text(part / "tables.md", text)
