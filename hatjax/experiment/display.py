@@ -1,6 +1,7 @@
 """Progress and results for people: a live line on a terminal, plain lines in a log."""
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ class Reporter:
 
         Shows the mean over replicas.
         """
-        row = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
+        row = mean(rows)
         row |= {k: rows[0][k] for k in ("task", "epoch")}
         done = row["task"] * self.epochs + row["epoch"] + 1
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
@@ -78,7 +79,8 @@ class Reporter:
         line = (
             f"task {row['task'] + 1}/{len(self.tasks)}  epoch {row['epoch'] + 1}/{self.epochs}  "
             f"{steep}loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
-            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}{kept}"
+            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  "
+            f"lr {span(rows, 'lr')}{kept}"
         )
         if self.replicas > 1:
             line += f"  mean of {len(rows)} of {self.replicas} runs"
@@ -117,6 +119,20 @@ class Reporter:
             f"task {t + 1}/{len(self.tasks)}{name}: test accuracy {acc[-1]:.1%}"
             f"{before} ({epochs} epochs, {seconds:.1f} s{runs})"
         )
+
+
+def mean(rows: Sequence[dict]) -> dict:
+    """The means over runs of their lines of metrics.jsonl; without s if their s_max differ."""
+    steep = [k for k in ("s_first", "s_last") if k in rows[0]]
+    differ = any(not math.isclose(r[k], rows[0][k], rel_tol=1e-5) for r in rows for k in steep)
+    keys = [k for k in rows[0] if not (differ and k in steep)]
+    return {k: sum(r[k] for r in rows) / len(rows) for k in keys}
+
+
+def span(rows: Sequence[dict], key: str) -> str:
+    """A number of the runs, "0.05", or the smallest and the largest, "0.0019..0.05"."""
+    ends = [f"{end(r[key] for r in rows):.2g}" for end in (min, max)]
+    return "..".join(dict.fromkeys(ends))
 
 
 def comparison(accs: dict[str, np.ndarray], where: Path) -> str:
