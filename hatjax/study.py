@@ -26,6 +26,9 @@ DEFAULT = "study_mnist.py"
 CONFIG = cli.define_config(DEFAULT)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; default results/NAME.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and their state, then exit.")
+VERBOSE = flags.DEFINE_bool(
+    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
+)
 
 
 class Run(NamedTuple):
@@ -36,7 +39,9 @@ class Run(NamedTuple):
     where: Path
 
 
-def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
+def execute(
+    runs: Sequence[Run], stopping: stop.Stopping, verbose: bool = False
+) -> dict[str, str]:
     """Train the unfinished runs; returns the errors of failed ones by name. Raises Interrupted."""
     import jax
 
@@ -54,7 +59,7 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
                 print("finished before")
                 continue
             began = time.monotonic()
-            run.run(each.config, each.where, stopping=stopping)
+            run.run(each.config, each.where, stopping=stopping, verbose=verbose)
             print(f"took {time.monotonic() - began:.0f} s")
         except Interrupted:
             raise
@@ -118,7 +123,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             print(f"{'finished' if there else 'to do':9} {run.name}")
         return
     try:
-        failed = execute(runs, stopping)
+        failed = execute(runs, stopping, VERBOSE.value)
     except Interrupted as error:
         cli.fail(f"{error}: the same command goes on from there", stop.RESUME)
     found, notes = records(runs)

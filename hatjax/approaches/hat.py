@@ -68,6 +68,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
             network.axes,
             s_max=step.hyper.approach.s_max,
             clip=step.hyper.approach.clip,
+            overflow=jnp.nan,  # an epoch that the runner takes back
             e_max=step.hyper.approach.e_max,
             cosh_max=step.hyper.approach.cosh_max,
         )
@@ -119,13 +120,14 @@ APPROACH = ApproachSpec(
     label="HAT",
     settings=Settings(),
     ranges={
-        "s_max": ranges.ABOVE_1,
+        "s_max": ranges.STEEPNESS,
         "c": ranges.WEIGHT,
         "clip": ranges.POSITIVE,
         "e_max": ranges.POSITIVE,
         "cosh_max": Range("a number above 0 and at most 80", lambda v: 0 < v <= 80),
         "gate_init": ranges.one_of("normal", "uniform"),
     },
+    usual={"c": (0, 4), "s_max": (10, 1000)},
     # Embeddings start as "normal" N(0, 1) or "uniform" U(0, 2), which opens all (section 4.4).
     fixed=dict(gate_init="normal"),
     gated=True,

@@ -72,8 +72,8 @@ def make(
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
             lr_min=e["schedule"]["lr_min"],  # a task ends below it
             epochs=e["schedule"]["epochs"],  # a task ends after so many
-            batch=e["schedule"]["batch"],
-            eval_batch=500,  # examples at once in evaluation
+            batch=e["schedule"]["batch"],  # examples of a step; at most all that a task has
+            eval_batch=500,  # examples at once in evaluation, likewise
             # After an epoch whose loss is not a number: "stop", or "lower" the learning rate by
             # lr_factor and go on from the state before that epoch.
             on_nan="stop",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 from rich.table import Column
 
 from hatjax.analysis import metrics
+from hatjax.experiment import pace
 
 MAX_COLUMNS = 12  # of a printed matrix
 
@@ -32,22 +33,20 @@ class Reporter:
         epochs: int,
         replicas: int = 1,
         quiet: bool = False,
-        done: int = 0,  # epochs trained before this start
+        verbose: bool = False,  # every epoch is a line, where there is no live one
+        earlier: Sequence[int] = (),  # epochs of each task that was learned before this start
     ):
-        self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
+        self.tasks, self.epochs, self.replicas, self.verbose = tasks, epochs, replicas, verbose
         self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
-        self.began = time.monotonic()
+        self.pace, self.said = pace.Pace(len(tasks), epochs, earlier), time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
-            TextColumn("at most", table_column=Column(no_wrap=True, min_width=7)),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=15)),
             TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             console=self.console,
             transient=True,
         )
-        left = len(tasks) * epochs - done
-        self.total = self.bar.add_task("compiling ...", total=left)
+        self.live = self.bar.add_task("compiling ...", total=None, left="")
 
     def __enter__(self) -> "Reporter":
         if self.console.is_terminal:
@@ -64,7 +63,8 @@ class Reporter:
         """
         row = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
         row |= {k: rows[0][k] for k in ("task", "epoch")}
-        done = row["task"] * self.epochs + row["epoch"] + 1
+        self.pace.epoch()
+        left = self.pace.words(row["task"], row["epoch"] + 1)
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
         kept = f"  weights kept {row['kept']:.1%}" if "kept" in row else ""
         line = (
@@ -75,11 +75,10 @@ class Reporter:
         if self.replicas > 1:
             line += f"  mean of {len(rows)} of {self.replicas} runs"
         if self.console.is_terminal:
-            self.bar.update(self.total, description=line, completed=done - self.done)
-        else:
-            spent = time.monotonic() - self.began
-            left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
-            self.console.print(f"{line}  at most {left:.0f} s left")
+            self.bar.update(self.live, description=line, left=left)
+        elif self.verbose or pace.due(row["epoch"] + 1, time.monotonic() - self.said):
+            self.console.print(f"{line}  {left}".rstrip())
+            self.said = time.monotonic()
 
     def warn_scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
         """Warn before task t; `layers` has the shares of free units of each run that has few."""
@@ -99,7 +98,7 @@ class Reporter:
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
         """Report task t; acc "R t+1" holds the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
-        self.bar.update(self.total, completed=(t + 1) * self.epochs - self.done)
+        self.pace.task(epochs)
         before = f", on earlier tasks {acc[:-1].mean():.1%}" if t else ""
         name = f" {self.tasks[t]}" if self.replicas == 1 else ""
         runs = "" if self.replicas == 1 else f", mean of {count} runs"

@@ -43,12 +43,15 @@ def run(
     overwrite: bool = False,
     board: bool = False,
     stopping: stop.Stopping | None = None,
+    verbose: bool = False,
 ) -> np.ndarray:
     """Train on all tasks, save the results in the workdir `where`, return the accuracies "T T".
 
     Like `run_sweep` for a single run, but prints a summary of the results.
     """
-    (acc,) = run_sweep(where, {"": config}, overwrite, board=board, stopping=stopping)
+    (acc,) = run_sweep(
+        where, {"": config}, overwrite, board=board, stopping=stopping, verbose=verbose
+    )
     print(recall(where))
     return acc
 
@@ -62,13 +65,15 @@ def run_sweep(
     quiet: bool = False,
     board: bool = False,
     stopping: stop.Stopping | None = None,
+    verbose: bool = False,
 ) -> list[np.ndarray]:
     """Train a sweep: the configurations `runs` by name (plans.replicas), in folders of `folder`.
 
     Returns the accuracies "T T" of each run. Interrupted runs resume and finished ones are kept,
     unless `overwrite` starts all over. One program trains `at_once` runs (0: as many as fit into
-    memory). `sequence` is as in `prepare`, for a single run; `quiet` prints no progress; `board`
-    also writes TensorBoard event files; `stopping` comes from stop.requested.
+    memory). `sequence` is as in `prepare`, for a single run; `quiet` prints no progress, `verbose`
+    every epoch even where no terminal shows a live line; `board` also writes TensorBoard event
+    files; `stopping` comes from stop.requested.
 
     Raises InputError for unusable input, before anything is written; Unwritable if results cannot
     be written; Interrupted if told to stop; and Diverged if a loss was not finite, after all other
@@ -106,7 +111,7 @@ def run_sweep(
             }
             inputs = Inputs(folder, together, sequences, approach)
             with advice(config, approach, sequence, inputs.count), stopping.training():
-                progress = loop.train_all(inputs, approach, quiet, board, stopping)
+                progress = loop.train_all(inputs, approach, quiet, board, stopping, verbose)
             diverged += progress.diverged.values()
     if diverged:
         raise Diverged("; ".join(dict.fromkeys(diverged)))
