@@ -8,6 +8,7 @@ any other; the old one is unchanged.
 
 import functools
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from hatjax.experiment import run
 from hatjax.networks import rows
 from hatjax.protection import free
 from hatjax.types import Array, Tree
-from hatjax.workdir import files, results
+from hatjax.workdir import files, results, versions
 
 
 def forget_task(model: Model, task: int, key: Array) -> Model:
@@ -115,6 +116,8 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
         table[task:, task] = np.nan
     (where / "config.json").write_text(configs.to_json(model.config))
     shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
+    if os.path.isfile(source / versions.FILE):
+        shutil.copyfile(source / versions.FILE, where / versions.FILE)
     for row in epochs:
         if row["task"] != task:
             results.append(where, row)

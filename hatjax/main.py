@@ -9,8 +9,8 @@ Every field of the configuration can be set by its path; --dry_run shows them al
 the parameter counts and the runs of a sweep, and trains nothing.
 
 An interrupted run resumes when the same command is repeated. Exit status: 0 done, 75 stopped by
-Ctrl-C or SIGTERM (repeat the command), 2 unusable input, 1 any other error (the loss is not finite,
-the disk is full).
+Ctrl-C, SIGTERM or SIGHUP (repeat the command), 2 unusable input, 1 any other error (the loss is not
+finite, the disk is full).
 """
 
 import functools
@@ -42,6 +42,9 @@ PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: the num
 PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: index of this one, from 0.")
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write TensorBoard event files, to WORKDIR/tensorboard."
+)
+VERBOSE = flags.DEFINE_bool(
+    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start over in a workdir that holds a run.")
 
@@ -83,7 +86,9 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         elif "" in runs:
             if not OVERWRITE.value and files.finished(where, runs[""]):
                 print("finished before; --overwrite starts over")
-            run.run(runs[""], where, OVERWRITE.value, TENSORBOARD.value, stopping)
+            run.run(
+                runs[""], where, OVERWRITE.value, TENSORBOARD.value, stopping, VERBOSE.value
+            )
         else:
             accs = run.run_sweep(
                 where,
@@ -92,6 +97,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
                 config.at_once,
                 board=TENSORBOARD.value,
                 stopping=stopping,
+                verbose=VERBOSE.value,
             )
             if replicas.writes():
                 print(display.comparison(dict(zip(runs, accs, strict=True)), where))
@@ -102,7 +108,8 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             raise
         fail(f"the processes lost each other: {str(error).splitlines()[0]}", status=1)
     except Diverged as error:
-        fail(f"{error}. The finished tasks' results are in {where}", status=1)
+        kept = any((where / name / "model").exists() for name in runs)
+        fail(f"{error}" + f". The finished tasks' results are in {where}" * kept, status=1)
     except Unwritable as error:
         fail(error, status=1)
     except Interrupted as error:

@@ -27,6 +27,9 @@ from hatjax.experiment import stop
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; default results/NAME.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and their state, then exit.")
+VERBOSE = flags.DEFINE_bool(
+    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
+)
 
 
 class Run(NamedTuple):
@@ -37,7 +40,9 @@ class Run(NamedTuple):
     where: Path
 
 
-def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
+def execute(
+    runs: Sequence[Run], stopping: stop.Stopping, verbose: bool = False
+) -> dict[str, str]:
     """Train the unfinished runs; returns the errors of failed ones by name. Raises Interrupted."""
     import jax
 
@@ -61,7 +66,7 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
                 continue
             print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
             began = time.monotonic()
-            run.run(each.config, each.where, stopping=stopping)
+            run.run(each.config, each.where, stopping=stopping, verbose=verbose)
             print(f"took {time.monotonic() - began:.0f} s")
         except Interrupted:
             raise
@@ -158,7 +163,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             print(f"{'finished' if there else 'to do':9} {run.name}")
         return
     try:
-        failed = execute(runs, stopping)
+        failed = execute(runs, stopping, VERBOSE.value)
     except Interrupted as error:
         cli.fail(f"{error}: the same command goes on from there", stop.RESUME)
     found, notes = records(runs)

@@ -189,6 +189,26 @@ def test_any_optimizer_moves_weights_as_far_as_they_are_free(name, clip):
             assert (leaf[:, 2] == 0).all() and (leaf[:, 0] != 0).all()
 
 
+def test_the_clipping_norm_is_that_of_what_is_free():
+    """Held gradients do not count in it; where it overflows, nothing moves, or it cannot be missed.
+    """
+    net, axes, gates = small()
+    params, past = {"net": net, "gates": gates}, {"f": jnp.array([0.0, 0.0, 1.0])}
+
+    def step(held: float, free: float, overflow: float = 0.0) -> np.ndarray:
+        tx = hj.optimizer(optax.sgd(0.1), axes, clip=1.0, overflow=overflow)
+        grads = jax.tree.map(jnp.ones_like, params)
+        grads["net"]["w"] = grads["net"]["w"] * jnp.array([[free, free, held]])
+        updates, _ = tx.update(grads, tx.init(params), params, past=past, s=S_MAX, task=0)
+        return np.asarray(updates["net"]["w"])
+
+    np.testing.assert_array_equal(step(1e10, 1.0), step(0.0, 1.0))
+    assert (step(1e10, 1.0)[:, :2] < 0).all()
+    assert (step(0.0, 1e30) == 0).all()
+    lost = step(0.0, 1e30, np.nan)
+    assert np.isnan(lost[:, :2]).all() and (lost[:, 2] == 0).all()
+
+
 def test_embeddings_may_have_an_optimizer_of_their_own():
     net, axes, gates = small()
     params = {"net": net, "gates": gates}

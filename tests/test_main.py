@@ -172,6 +172,7 @@ def test_a_loss_that_is_not_a_number(command, tmp_path):
     status, _, err = command(*TINY, "--config.lr=1e30", "--workdir=w")
     assert status == 1 and len(err.strip().splitlines()) == 1
     assert "task 1, epoch 1, step " in err and "--config.lr" in err
+    assert "finished tasks" not in err  # there are none
 
 
 def test_ctrl_c_keeps_finished_tasks(tmp_path, cache):

@@ -78,4 +78,5 @@ APPROACH = ApproachSpec(
     label="EWC",
     settings=Settings(),
     ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+    usual={"lamb": (0, 1e6)},
 )

@@ -73,8 +73,8 @@ def make(
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
             lr_min=e["schedule"]["lr_min"],  # a task ends below it
             epochs=spec.epochs * e["schedule"]["epochs"],  # a task ends after so many
-            batch=e["schedule"]["batch"],
-            eval_batch=500,  # examples at once in evaluation
+            batch=e["schedule"]["batch"],  # examples of a step; at most all that a task has
+            eval_batch=500,  # examples at once in evaluation, likewise
             # Of matrix products and convolutions in float32: "default" is the device's own, on
             # NVIDIA's GPUs that of TensorFloat-32; "float32" is exact; or "bfloat16".
             precision="default",

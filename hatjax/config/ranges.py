@@ -55,6 +55,10 @@ def is_plain(v: Any) -> bool:
 POSITIVE = Range("a number from 1e-37 to 3e38", lambda v: 1e-37 <= v <= 3e38)
 WEIGHT = Range("a number from 0 to 3e38", lambda v: 0 <= v <= 3e38)
 ABOVE_1 = Range("a number above 1, at most 3e38", lambda v: 1 < v <= 3e38)
+STEEPNESS = Range(  # its square enters the gradient of the embeddings (hat.compensate)
+    "a number above 1, at most 1e18 (usual: 25 to 800), since its square must be a 32-bit number",
+    lambda v: 1 < v <= 1e18,
+)
 SHARE = Range("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
 COUNT = whole(1, 2**31 - 1)
 BATCH = whole(1, 10**6)

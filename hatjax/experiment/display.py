@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 from rich.table import Column
 
 from hatjax.analysis import metrics
-from hatjax.experiment import notebook
+from hatjax.experiment import notebook, pace
 
 MAX_COLUMNS = 12  # of a printed matrix
 
@@ -37,24 +37,22 @@ class Reporter:
         epochs: int,
         replicas: int = 1,
         quiet: bool = False,
-        done: int = 0,  # epochs trained before this start
+        verbose: bool = False,  # every epoch is a line, where there is no live one
+        earlier: Sequence[int] = (),  # epochs of each task that was learned before this start
     ):
-        self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
+        self.tasks, self.epochs, self.replicas, self.verbose = tasks, epochs, replicas, verbose
         self.console: Console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
         if self.console.is_jupyter:
             self.console = notebook.Page(quiet=quiet)
-        self.began = time.monotonic()
+        self.pace, self.said = pace.Pace(len(tasks), epochs, earlier), time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
-            TextColumn("at most", table_column=Column(no_wrap=True, min_width=7)),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=15)),
             TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             console=self.console,
             transient=True,
         )
-        left = len(tasks) * epochs - done
-        self.total = self.bar.add_task("compiling ...", total=left)
+        self.live = self.bar.add_task("compiling ...", total=None, left="")
 
     def __enter__(self) -> "Reporter":
         if self.console.is_terminal:
@@ -73,7 +71,8 @@ class Reporter:
         """
         row = mean(rows)
         row |= {k: rows[0][k] for k in ("task", "epoch")}
-        done = row["task"] * self.epochs + row["epoch"] + 1
+        self.pace.epoch()
+        left = self.pace.words(row["task"], row["epoch"] + 1)
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
         kept = f"  weights kept {row['kept']:.1%}" if "kept" in row else ""
         line = (
@@ -84,14 +83,13 @@ class Reporter:
         )
         if self.replicas > 1:
             line += f"  mean of {len(rows)} of {self.replicas} runs"
-        spent = time.monotonic() - self.began
-        left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
         if self.console.is_terminal:
-            self.bar.update(self.total, description=line, completed=done - self.done)
+            self.bar.update(self.live, description=line, left=left)
         elif isinstance(self.console, notebook.Page):
-            self.console.now(f"{line}  at most {left:.0f} s left")
-        else:
-            self.console.print(f"{line}  at most {left:.0f} s left")
+            self.console.now(f"{line}  {left}".rstrip())
+        elif self.verbose or pace.due(row["epoch"] + 1, time.monotonic() - self.said):
+            self.console.print(f"{line}  {left}".rstrip())
+            self.said = time.monotonic()
 
     def warn_scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
         """Warn before task t; `layers` has the shares of free units of each run that has few."""
@@ -111,7 +109,7 @@ class Reporter:
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
         """Report task t; acc "R t+1" holds the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
-        self.bar.update(self.total, completed=(t + 1) * self.epochs - self.done)
+        self.pace.task(epochs)
         before = f", on earlier tasks {acc[:-1].mean():.1%}" if t else ""
         name = f" {self.tasks[t]}" if self.replicas == 1 else ""
         runs = "" if self.replicas == 1 else f", mean of {count} runs"

@@ -16,8 +16,8 @@ from hatjax import config as configs
 from hatjax import networks
 from hatjax.analysis import metrics, models
 from hatjax.data import tasks
-from hatjax.errors import Diverged, InputError, closest, shown
-from hatjax.experiment import notebook, run
+from hatjax.errors import Diverged, InputError, Interrupted, closest, shown
+from hatjax.experiment import notebook, run, stop
 from hatjax.workdir import files, results
 
 
@@ -58,7 +58,8 @@ def fit(
     `network` and `optimizer` may also be a name, and `network` your own Flax module
     (hatjax.networks.register); the default is an MLP of 2 x 400 units.
 
-    Without a `workdir` nothing is kept on disk. With one, an interrupted run resumes, and a
+    Without a `workdir` nothing is kept on disk. With one, Ctrl-C and a notebook's interrupt save at
+    the end of the epoch before they raise KeyboardInterrupt, an interrupted run resumes, and a
     finished one is not trained again; a run with other settings or arrays is refused, unless
     `overwrite` starts over. Raises InputError for unusable arguments, and Diverged if the loss
     becomes NaN or infinite.
@@ -118,7 +119,10 @@ def _fit(
         where = Path(workdir or Path(folder) / "run")
         if not overwrite and files.finished(where, config):
             results.check_tasks(where, sequence)
-        (accuracy,) = run.run_sweep(where, {"": config}, overwrite, sequence=sequence, quiet=quiet)
+        with stop.interrupts() if workdir else contextlib.nullcontext() as stopping:
+            (accuracy,) = run.run_sweep(
+                where, {"": config}, overwrite, sequence=sequence, quiet=quiet, stopping=stopping
+            )
         return Result(accuracy, models.load(where))
 
 
@@ -199,5 +203,7 @@ def _in_python() -> Iterator[None]:
     """Rewrite flags in error messages (--config.lr) as keyword arguments (lr)."""
     try:
         yield
+    except Interrupted as error:
+        raise KeyboardInterrupt(f"{error}: the same call goes on from there") from None
     except (InputError, Diverged) as error:
         raise type(error)(re.sub(r"(--)?\bconfig\.(?!json)|--(?=\w)", "", str(error))) from error

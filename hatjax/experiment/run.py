@@ -54,12 +54,15 @@ def run(
     overwrite: bool = False,
     board: bool = False,
     stopping: stop.Stopping | None = None,
+    verbose: bool = False,
 ) -> np.ndarray:
     """Train on all tasks, save the results in the workdir `where`, return the accuracies "T T".
 
     Like `run_sweep` for a single run, but prints a summary of the results.
     """
-    (acc,) = run_sweep(where, {"": config}, overwrite, board=board, stopping=stopping)
+    (acc,) = run_sweep(
+        where, {"": config}, overwrite, board=board, stopping=stopping, verbose=verbose
+    )
     print(recall(where))
     return acc
 
@@ -73,14 +76,15 @@ def run_sweep(
     quiet: bool = False,
     board: bool = False,
     stopping: stop.Stopping | None = None,
+    verbose: bool = False,
 ) -> list[np.ndarray]:
     """Train a sweep: the configurations `runs` by name (plans.replicas), in folders of `folder`.
 
     Returns the accuracies "T T" of each run. Interrupted runs resume and finished ones are kept,
     unless `overwrite` starts all over. One program trains runs that are alike (grid.alike), at most
     `at_once` of them (0: as many as fit into memory). `sequence` is as in `prepare`, for a single
-    run; `quiet` prints no progress; `board` also writes TensorBoard event files; `stopping` comes
-    from stop.requested.
+    run; `quiet` prints no progress, `verbose` every epoch even where no terminal shows a live line;
+    `board` also writes TensorBoard event files; `stopping` comes from stop.requested.
 
     Raises InputError for unusable input, before anything is written; Unwritable if results cannot
     be written; Interrupted if told to stop; and Diverged if a loss was not finite, after all other
@@ -128,7 +132,9 @@ def run_sweep(
                     stopping.training(),
                     jax.set_mesh(inputs.placement.mesh),
                 ):
-                    progress = loop.train_all(inputs, approach, quiet, board, stopping)
+                    progress = loop.train_all(
+                        inputs, approach, quiet, board, stopping, verbose
+                    )
                 diverged += progress.diverged.values()
     if diverged:
         raise Diverged("; ".join(dict.fromkeys(diverged)))

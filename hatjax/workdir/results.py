@@ -2,6 +2,7 @@
 
 A workdir holds
     config.json     the resolved configuration
+    versions.json   with which software (hatjax.workdir.versions)
     tasks.npz       what prediction needs from the tasks (names, classes, normalisation, pixel
                     orders; names of classes and columns, range of numbers), and fingerprints of
                     their images
@@ -54,9 +55,7 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
         arrays["pixels"] = np.stack(pixels).astype(np.int32)
     content = io.BytesIO()  # not a file: on a full disk, zipfile could not close it
     np.savez(content, **arrays)
-    part = where / ".tasks.npz.part"
-    part.write_bytes(content.getvalue())
-    os.replace(part, where / "tasks.npz")
+    files.write_bytes(where / "tasks.npz", content.getvalue())
 
 
 def check_tasks(where: Path, tasks: Sequence[Task]) -> None:
