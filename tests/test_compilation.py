@@ -13,7 +13,7 @@ from hatjax.experiment import compilation
 
 NAMES = (
     "jax_compilation_cache_dir", "jax_enable_compilation_cache", "jax_compilation_cache_max_size",
-    compilation.KEEP,
+    "jax_persistent_cache_enable_xla_caches", compilation.KEEP,
 )  # fmt: skip
 
 
@@ -46,6 +46,8 @@ def test_a_cache_that_is_only_read(tmp_path, monkeypatch, caplog, settings):
     def refuse(**_):
         raise OSError(errno.EROFS, "Read-only file system")
 
+    folder = (tmp_path / "hatjax").rename(tmp_path / "mounted") / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     for _ in range(2):
         compilation.use_cache()

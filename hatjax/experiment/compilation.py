@@ -24,6 +24,9 @@ def use_cache() -> None:
     if not jax.config.values[on] or jax.config.values[KEEP] == math.inf:
         return
     jax.config.update(KEEP, 0.2)
+    # By default XLA has a cache of its own in the folder, whose path is then a part of what a
+    # program is found by: a folder that is mounted elsewhere would not be of use.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     where = jax.config.values["jax_compilation_cache_dir"] or ""
     try:
         where = where or str(cache() / "xla")
