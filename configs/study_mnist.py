@@ -13,6 +13,6 @@ def get_config():
     return plans.study(
         name="study_mnist",
         scale="small",
-        seeds=(0, 1, 2),
+        seeds=3,
         experiments={"mnist2": {}, "pmnist": {}},
     )

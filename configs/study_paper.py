@@ -2,7 +2,7 @@
 
     python -m hatjax.study configs/study_paper.py --dry_run
     python -m hatjax.study configs/study_paper.py
-    python -m hatjax.study configs/study_paper.py --config.scale=small --config.seeds="(0,)"
+    python -m hatjax.study configs/study_paper.py --config.scale=small --config.seeds=1
 
 The mixture of eight image sets gives Table 1, Fig. 3, 5 and 6, and with a grid over s_max and c
 Fig. 4; one set alone Fig. 7; incremental CIFAR, permuted and split MNIST are the appendix. It is
@@ -20,7 +20,7 @@ def get_config():
     }
     return plans.study(
         name="study_paper",
-        seeds=tuple(range(10)),
+        seeds=10,
         experiments={
             "mixture": {"grid": {"hat": grid}},
             **compression,

@@ -11,5 +11,5 @@ def get_config():
         name="study_published",
         approaches=("sgd", "ewc", "lwf", "imm_mean", "hat"),
         experiments={"mnist2": {"epochs": 3, "fidelity": "code"}},
-        seeds=(0, 1, 2),
+        seeds=3,
     )

@@ -1,7 +1,7 @@
 """All approaches on the paper's MNIST and CIFAR experiments, scaled down for two CPU cores.
 
     python -m hatjax.study configs/study_small.py
-    python -m hatjax.study configs/study_small.py --config.seeds="(0,1,2)" --config.same=True
+    python -m hatjax.study configs/study_small.py --config.seeds=3 --config.same=True
 """
 
 from hatjax import plans

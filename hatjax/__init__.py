@@ -15,8 +15,11 @@ Whole experiments:
 
     fit(sets, approach="hat", ...)     learn tasks given as arrays -> Result(accuracy, model)
     load(workdir)                      the model of a run
-    predict(model, x, task)            logits "n classes"; tasks count from 0
+    predict(model, x, task)            logits "n classes"; tasks count from 0; names=True: the class
+    classes(model, task)               what its classes are called
+    model.apply(params, x, task)       the same as a pure function, for jax.jit and jax.grad
     evaluate(model, x, y, task)        accuracy
+    confusion(model, x, y, task)       which classes are taken for which; class_accuracy of that
     task_masks(model, task)            the gates of a task, {layer: "units"}
     overlap(model)                     the share of a task's weights that another uses, "T T"
     cut(model, task)                   the small network of a task (hatjax.export saves it)
@@ -30,9 +33,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hatjax.analysis.confusion import class_accuracy, confusion
     from hatjax.analysis.masks import masks as task_masks
     from hatjax.analysis.masks import overlap
-    from hatjax.analysis.models import Model, evaluate, load, predict
+    from hatjax.analysis.models import Model, classes, evaluate, load, predict
     from hatjax.analysis.single_task import Small, cut
     from hatjax.errors import Diverged, InputError
     from hatjax.experiment.fit import Result, fit
@@ -55,8 +59,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "accumulate", "anneal",
-    "axes", "cut", "evaluate", "fit", "forget_task", "gate", "init_gates", "load", "no_past",
-    "optimizer", "overlap", "predict", "probe", "register", "sparsity", "task_masks", "used",
+    "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "fit", "forget_task",
+    "gate", "init_gates", "load", "no_past", "optimizer", "overlap", "predict", "probe", "register",
+    "sparsity", "task_masks", "used",
 ]  # fmt: skip
 
 _PLACES = {  # name -> module.attribute
@@ -65,6 +70,9 @@ _PLACES = {  # name -> module.attribute
     "Model": "analysis.models.Model",
     "Result": "experiment.fit.Result",
     "Small": "analysis.single_task.Small",
+    "class_accuracy": "analysis.confusion.class_accuracy",
+    "classes": "analysis.models.classes",
+    "confusion": "analysis.confusion.confusion",
     "cut": "analysis.single_task.cut",
     "evaluate": "analysis.models.evaluate",
     "fit": "experiment.fit.fit",

@@ -1,26 +1,23 @@
 """Shared by all commands: the flag --config, and errors as one line."""
 
-import ast
 import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from hatjax import config as configs
-from hatjax.errors import InputError
+from hatjax.config import file
+from hatjax.config.file import CONFIGS
+from hatjax.errors import InputError, shown, unknown
 
-# configs/ is in the repository, or inside the package if that was installed from a wheel.
-CONFIGS = next(
-    p
-    for p in (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
-    if p.exists()
-)
+# The words of the command line that is being parsed, those of flag files among them: which fields
+# of the configuration they set is read from here.
+WORDS: list[str] = []
 
 
 def start(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
@@ -34,77 +31,147 @@ def start(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[s
         sys.exit(1)
 
 
-def define_config(default: str) -> flags.FlagHolder:
-    """Define the flag --config, with the default configs/`default`."""
+def define_config(default: str = "") -> flags.FlagHolder:
+    """Define the flag --config, with the default configs/`default`, or none."""
     # Not the flag's own default, which absl would load on import, before errors can be reported.
     holder = config_flags.DEFINE_config_file(
         "config",
         None,
-        "Configuration file, with its argument: FILE or FILE:ARG; "
-        f"default {CONFIGS / default}. Its fields are flags: --config.epochs=5.",
+        "Configuration file, with its argument: FILE or FILE:ARG, a path or the name of a file in "
+        + (f"{CONFIGS}; default {default}" if default else str(CONFIGS))
+        + ". Its fields are flags: --config.epochs=5.",
+        sys_argv=WORDS,
     )
-    flag = flags.FLAGS["config"]
-    flag.parser = _ConfigParser(flag.parser)
+    flags.FLAGS["config"].parser = _ConfigParser()
+    config_flags.register_flag_parser_for_type(object, _ValueParser())
+    config_flags.register_flag_parser_for_type(tuple, _TupleParser())
     return holder
 
 
 class _ConfigParser(flags.ArgumentParser):
     """Reads a configuration file, and adds the fields that other flags need (config.choose)."""
 
-    def __init__(self, reader: flags.ArgumentParser):
-        self.reader, self.syntactic_help = reader, reader.syntactic_help
-
-    def parse(self, argument: str) -> Any:
-        config = self.reader.parse(argument)
-        if isinstance(config, ConfigDict) and {"network", "optimizer"} <= set(config):
-            changes = overrides(flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False))
-            with config.unlocked():
+    def parse(self, argument: str) -> ConfigDict:
+        config, changes = file.load(argument), overrides(WORDS)
+        with config.unlocked():
+            configs.free_types(config)
+            check_groups(config, changes)
+            if {"network", "optimizer"} <= set(config):
                 configs.choose(config, changes)
-        return config
+        return config.lock()
 
     def flag_type(self) -> str:
-        return self.reader.flag_type()
+        return "configuration file"
 
 
-def overrides(argv: Sequence[str]) -> dict[str, Any]:
+class _ValueParser(flags.ArgumentParser):
+    """Reads a field that may be of any type."""
+
+    def parse(self, argument: Any) -> Any:
+        return configs.literal(argument) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return "value"
+
+
+class _TupleParser(_ValueParser):
+    """Reads a tuple, of numbers or names: 100,200 or mnist,digits or "('mnist', 'digits')"."""
+
+    def parse(self, argument: Any) -> tuple:
+        value = super().parse(argument)
+        return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+    def flag_type(self) -> str:
+        return "tuple"
+
+
+def overrides(words: Sequence[str]) -> dict[str, Any]:
     """The fields set by flags: {"optimizer.eps": 1e-5} for --config.optimizer.eps=1e-5."""
     found: dict[str, Any] = {}
-    for i, word in enumerate(argv):
+    for i, word in enumerate(words):
         if match := re.fullmatch(r"--?config\.([\w.]+)(?:=(.*))?", word, re.DOTALL):
             path, value = match.groups()
             if value is None:  # the next word, or a switch
-                following = argv[i + 1] if i + 1 < len(argv) else "--"
+                following = words[i + 1] if i + 1 < len(words) else "--"
                 value = "True" if following.startswith("--") else following
-            try:
-                found[path] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                found[path] = value
+            found[path] = configs.literal(value)
     return found
 
 
-def parse(argv: list[str], config: flags.FlagHolder, default: str) -> list[str]:
-    """Parse the flags with absl; every error is one line."""
-    if any(re.fullmatch("--?(help|helpshort|h)", arg) for arg in argv):
-        pass  # absl shows the flags and exits; reading the default configuration takes a second
-    elif not any(re.fullmatch("--?config(=.*)?", arg) for arg in argv):
-        argv = [argv[0], f"--config={CONFIGS / default}", *argv[1:]]
+def check_groups(config: ConfigDict, changes: dict[str, Any]) -> None:
+    """Raise InputError for a flag that gives a group of fields a single value, as --config.data=x.
+
+    Likewise for one that names another approach, which has fields of its own.
+    """
+    for path, value in changes.items():
+        group = within(config, path)
+        if isinstance(value, dict) or not isinstance(group, ConfigDict):
+            continue
+        given, mine = f"config.{path} = {shown(value)}", list(configs.fields(group))
+        if path == "approach" and isinstance(value, str):
+            if value not in configs.APPROACHES:
+                raise unknown("approach", value, configs.APPROACHES)
+            raise InputError(
+                f"{given}: an approach has fields of its own; {configs.chosen_by(value)}"
+            )
+        if "name" in mine:
+            raise InputError(f"{given}: choose it by --config.{path}.name={value}")
+        some = " or ".join(f"--config.{path}.{field}=..." for field in mine[:3])
+        raise InputError(f"{given}: it is a group of fields; set them one by one: {some}")
+    name = changes.get("approach.name")
+    if within(config, "approach.name") not in (None, name) and name in configs.APPROACHES:
+        raise configs.other_approach(configs.fields(config), str(name))
+
+
+def within(config: ConfigDict, path: str) -> Any:
+    """What a configuration has at a dotted path; None if there is no such field."""
+    for part in path.split("."):
+        config = config.get(part) if isinstance(config, ConfigDict) else None
+    return config
+
+
+def completed(argv: Sequence[str], default: str, ask: str) -> list[str]:
+    """The command line with the flags of its flag files, and a single --config, before its fields.
+
+    The last one counts. Without any it is the packaged file `default`; if that is "", InputError
+    with the line `ask`.
+    """
+    program, *words = argv
+    given, rest = f"{CONFIGS / default}" if default else None, []
+    left = iter(flags.FLAGS.read_flags_from_files(words, force_gnu=False))
+    for word in left:
+        match = re.fullmatch("--?config(?:=(.*))?", word, re.DOTALL)
+        if match is None:
+            rest.append(word)
+        elif not (given := match[1] if match[1] is not None else next(left, "")):
+            raise InputError("--config is empty: expected FILE or FILE:ARG")
+    if given is None:
+        raise InputError(ask)
+    return [program, f"--config={given}", *rest]
+
+
+def parse(argv: list[str], default: str = "", ask: str = "") -> list[str]:
+    """Parse the flags with absl; every error is one line.
+
+    `default` and `ask` are as in `completed`.
+    """
     try:
+        if not any(re.fullmatch("--?(help|helpshort|helpfull|h)", arg) for arg in argv):
+            # Else absl shows the flags and exits; reading the configuration takes a second.
+            argv = WORDS[:] = completed(argv, default, ask)
         rest = flags.FLAGS(argv)
-        if not isinstance(config.value, ConfigDict):
-            config.value.keys()  # raises the error of reading the file
     except flags.Error as error:
         fail(f"{str(error).strip().splitlines()[-1]}; see --help and --dry_run")
     except InputError as error:
         fail(error)
-    except OSError:
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        known = ", ".join(sorted(p.name for p in CONFIGS.glob("*.py")))
-        fail(f"no configuration file {path}; in {CONFIGS} there are {known}")
     except (AttributeError, KeyError) as error:
-        reason = str(error).replace("\\n", " ").replace("\\", "")
-        fail(f"no such name in the configuration: {reason}; --dry_run shows all fields")
-    except Exception as error:  # whatever the user's file raises
-        fail(f"the configuration file failed: {type(error).__name__}: {error}")
+        # The name in quotes, a line with a hint, and quotes around both that escape the inner ones.
+        text = re.sub(r"[\\']|^\"|\"$", "", str(error).replace("\\n", "\n"))
+        name, _, hint = text.partition("\n")
+        hint = f" {hint}" if hint else ""
+        fail(f"no such name in the configuration: {name!r}.{hint} --dry_run shows all fields")
+    except (IndexError, TypeError, ValueError) as error:  # ml_collections, of a path that is none
+        fail(f"flags of the configuration: {error}; --dry_run shows all fields")
     if len(rest) > 1:
         fail(f"unknown argument {rest[1]!r}: flags are given as --name=value; see --help")
     return rest

@@ -23,9 +23,16 @@ class Unwritable(RuntimeError):
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in `known`: lists those, and suggests the closest one."""
     known = sorted(known)
-    near = difflib.get_close_matches(name[:LONG], known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = closest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
     return InputError(f"unknown {what} {shown(name)}.{hint} Known: {', '.join(known)}.")
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The name in `known` that is most like `name`, capitals aside; None if none is."""
+    lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name[:LONG].lower(), lower, n=1)
+    return lower[near[0]] if near else None
 
 
 LONG = 100  # characters of a value that are shown
@@ -40,7 +47,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONG else f"{text[: LONG - 3]}..."
 
 
-def oneline(error: Exception) -> str:
+def oneline(error: BaseException) -> str:
     """The message of another library's error on one line, cut; its type if there is no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 2 * LONG else f"{text[: 2 * LONG - 3]}..."

@@ -24,10 +24,11 @@ from jax.tree_util import keystr, tree_map_with_path
 from hatjax import cli, networks
 from hatjax import config as configs
 from hatjax.analysis import models, savings
+from hatjax.analysis.blocks import in_blocks, traced
 from hatjax.analysis.single_task import Small, cut, shapes
-from hatjax.data import reading
+from hatjax.data import about, reading
 from hatjax.errors import InputError, oneline
-from hatjax.types import Array
+from hatjax.types import About, Array
 from hatjax.workdir import files
 
 __all__ = ["Small", "cut", "load", "predict", "save"]
@@ -43,6 +44,7 @@ def save(where: Path, small: Small, report: dict) -> None:
         "image": np.array(small.image),
         "mean": small.mean,
         "std": small.std,
+        "about": np.array(about.text(small.about)),
     }
     if small.pixels is not None:
         arrays["pixels"] = small.pixels
@@ -75,6 +77,7 @@ def load(where: str | Path) -> Small:
         params = tree_map_with_path(lambda path, _: arrays[name(path)], expected)
         if shapes(params) != shapes(expected):
             raise ValueError("its arrays do not fit its configuration")
+        known = str(arrays["about"]) if "about" in arrays else about.text(About())
         return Small(
             config,
             str(arrays["task"]),
@@ -85,6 +88,7 @@ def load(where: str | Path) -> Small:
             arrays["mean"],
             arrays["std"],
             arrays.get("pixels"),
+            about.read(known, classes[0], image[2]),
         )
     except Exception as error:  # NumPy and zipfile raise many exception types for a damaged file
         raise InputError(
@@ -94,8 +98,16 @@ def load(where: str | Path) -> Small:
 
 def predict(small: Small, x: np.ndarray) -> Array:
     """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as models.predict does."""
-    inputs = models.normalised(x, small.image, small.mean, small.std, small.pixels)
-    return small.network.apply(small.params, inputs, 0).logits
+    network = jax.jit(small.network.apply)  # compiled once for all calls with these shapes
+
+    def logits(some: Array) -> Array:
+        inputs = models.normalised(some, small.image, small.mean, small.std, small.pixels)
+        return network(small.params, inputs, 0).logits
+
+    if traced(x):
+        return logits(x)
+    x = models.examples(models.as_trained(x, small.about), small.image)
+    return jax.device_put(in_blocks(logits, x, small.config.eval_batch))
 
 
 def main(argv: list[str]) -> None:

@@ -23,6 +23,9 @@ class Departures(NamedTuple):
     scaled_last_batch: bool
     # config.tasks.valid is held out everywhere: early stopping must not look at what is trained on.
     usual_holdout: bool
+    # Each class gives its share of the hold-out, and keeps an image for training: by chance alone
+    # a rare one is lost.
+    stratified_holdout: bool
     # Permutations of a run's own seed, not of the seed that ran first on the disk.
     own_permutations: bool
     # FaceScrub as it is stored: bytes that have channels last were read as if they came first.
@@ -41,6 +44,12 @@ class Departures(NamedTuple):
     fisher_per_example: bool
     # LFL's distance as the mean over the examples, so that lambda does not depend on the batch.
     mean_distance: bool
+    # LFL compares features without dropout; the published ones have it in the layers below, and
+    # the network none between its last layer and the heads.
+    distance_without_dropout: bool
+    # SGD-R, joint training and PathNet's free modules restart from parameters that are drawn anew:
+    # the tasks of a run are then independent, where the published ones share a copy of the first.
+    fresh_restarts: bool
     # Random guesses each task's labels at that task's frequencies, not at the last one's.
     own_frequencies: bool
 

@@ -8,6 +8,7 @@ any other; the old one is unchanged.
 
 import functools
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +20,14 @@ from absl import flags
 
 from hatjax import cli
 from hatjax import config as configs
-from hatjax.analysis import masks, models
+from hatjax.analysis import masks, models, which
 from hatjax.analysis.models import Model
 from hatjax.errors import InputError, oneline
 from hatjax.experiment import run
 from hatjax.networks import rows
 from hatjax.protection import free
 from hatjax.types import Array, Tree
-from hatjax.workdir import files, results
+from hatjax.workdir import files, results, versions
 
 
 def forget_task(model: Model, task: int, key: Array) -> Model:
@@ -42,6 +43,7 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
     change by less than their rounding. Raises as masks.live.
     """
     masks.live(model, task)
+    task = which.place(model, task)
     others = other_learned_tasks(model, task)
     gates = [masks.masks(model, u) for u in others]
     past = {layer: jnp.zeros(n) for layer, n in model.network.units.items()}
@@ -55,6 +57,7 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
         params=rows.put(model.params, own, row),
         memory=model.approach.with_past(model.memory, past),
         learned=tuple(u in others for u in range(len(model.names))),
+        forgotten=(*model.forgotten, task),
     )
 
 
@@ -113,6 +116,8 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
         table[task:, task] = np.nan
     (where / "config.json").write_text(configs.to_json(model.config))
     shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
+    if os.path.isfile(source / versions.FILE):
+        shutil.copyfile(source / versions.FILE, where / versions.FILE)
     for row in epochs:
         if row["task"] != task:
             results.append(where, row)

@@ -157,7 +157,7 @@ def compensate(q: Array, e: Array, s: Array, s_max: Array, cosh_max: Array) -> A
     """q' = q s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), |s e| at most `cosh_max` (section 2.4).
 
     q is the gradient of the embeddings e. Annealing s makes it small early and late in an epoch;
-    this undoes it, so that embeddings move at any s.
+    this undoes it, so that embeddings move at any s. From s_max = 1e19 on, s_max^2 overflows.
     """
     steep = jnp.cosh(jnp.clip(s * e, -cosh_max, cosh_max)) + 1
     return q * (s_max / s) * steep / (jnp.cosh(e) + 1)
@@ -174,6 +174,7 @@ def optimizer(
     *,
     s_max: Array = 400.0,
     clip: Array | None = None,
+    overflow: float = 0.0,
     e_max: Array = 6.0,
     cosh_max: Array = 50.0,
     gates: optax.GradientTransformation | None = None,
@@ -191,7 +192,8 @@ def optimizer(
 
     1. the gradient of the embeddings is compensated for s (`compensate`);
     2. all gradients are scaled to a global norm of at most `clip`; in the norm, the gradient of a
-       weight is multiplied by how free the weight is, 1 - min(a^{<=t}_i, a^{<=t}_j) (eq. 2);
+       weight is multiplied by how free the weight is, 1 - min(a^{<=t}_i, a^{<=t}_j) (eq. 2); where
+       that norm overflows they are multiplied by `overflow`, 0 or NaN;
     3. `inner` is given the gradients, with 0 for weights that are not free at all;
     4. its update of a weight is multiplied by how free the weight is (hatjax.protection.protect);
     5. embeddings are kept within |e| <= e_max (`keep`).
@@ -208,7 +210,7 @@ def optimizer(
     if gates is not None:
         each = {"net": inner, "gates": gates}
         inner = optax.multi_transform(each, {"net": "net", "gates": "gates"})
-    protected = protection.protect(inner, clip)
+    protected = protection.protect(inner, clip, overflow)
 
     def init(params: Tree) -> Tree:
         protection.check(params["net"], axes, params["gates"])

@@ -5,12 +5,12 @@
     python -m hatjax.main --config configs/baseline.py:sgd,pmnist
     python -m hatjax.main --config FILE --config.epochs=5 --config.approach.s_max=200 --workdir=DIR
 
-Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks
-and the parameter counts, and trains nothing.
+Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks,
+the parameter counts and the runs of a sweep, and trains nothing.
 
 An interrupted run resumes when the same command is repeated. Exit status: 0 done, 75 stopped by
-Ctrl-C or SIGTERM (repeat the command), 2 unusable input, 1 any other error (the loss is not finite,
-the disk is full).
+Ctrl-C, SIGTERM or SIGHUP (repeat the command), 2 unusable input, 1 any other error (the loss is not
+finite, the disk is full).
 """
 
 import functools
@@ -43,6 +43,9 @@ PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: index of th
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write TensorBoard event files, to WORKDIR/tensorboard."
 )
+VERBOSE = flags.DEFINE_bool(
+    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start over in a workdir that holds a run.")
 
 
@@ -68,22 +71,24 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         configs.check(config)
         runs = plans.replicas(config)
         name = f"{config.experiment}-{config.approach.name}"
-        name += f"-seed{config.seed}" if "" in runs else ""
+        name += f"-seed{runs[''].seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)
         if DISTRIBUTED.value and not DRY_RUN.value:
-            if len(runs) == 1:
+            if len(runs) == 1 and config.mesh.data == 1:
                 raise InputError(
                     "--distributed shares runs among devices, and here is only one: give several "
-                    "by --config.seeds or --config.grid"
+                    "by --config.seeds or --config.grid, or share its batches by --config.mesh.data"
                 )
             replicas.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
             stop.install_handlers()
         if DRY_RUN.value:
-            print(description.describe(config))
+            print(description.describe(config, runs, where))
         elif "" in runs:
-            if not OVERWRITE.value and files.finished(where, config):
+            if not OVERWRITE.value and files.finished(where, runs[""]):
                 print("finished before; --overwrite starts over")
-            run.run(config, where, OVERWRITE.value, TENSORBOARD.value, stopping)
+            run.run(
+                runs[""], where, OVERWRITE.value, TENSORBOARD.value, stopping, VERBOSE.value
+            )
         else:
             accs = run.run_sweep(
                 where,
@@ -92,6 +97,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
                 config.at_once,
                 board=TENSORBOARD.value,
                 stopping=stopping,
+                verbose=VERBOSE.value,
             )
             if replicas.writes():
                 print(display.comparison(dict(zip(runs, accs, strict=True)), where))
@@ -102,7 +108,8 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             raise
         fail(f"the processes lost each other: {str(error).splitlines()[0]}", status=1)
     except Diverged as error:
-        fail(f"{error}. The finished tasks' results are in {where}", status=1)
+        kept = any((where / name / "model").exists() for name in runs)
+        fail(f"{error}" + f". The finished tasks' results are in {where}" * kept, status=1)
     except Unwritable as error:
         fail(error, status=1)
     except Interrupted as error:
@@ -113,5 +120,5 @@ if __name__ == "__main__":
     with stop.requested() as stopping:
         cli.start(
             functools.partial(main, stopping=stopping),
-            functools.partial(cli.parse, config=CONFIG, default=DEFAULT),
+            functools.partial(cli.parse, default=DEFAULT),
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ml_collections import ConfigDict
 
 from hatjax import config as configs
+from hatjax.config import grid
 from hatjax.errors import InputError, oneline, shown, unknown
 
 # The fields that each scale of a study changes in its experiments. With "small", a run takes a few
@@ -37,28 +38,31 @@ def study(
     name: str,
     experiments: dict[str, dict],
     approaches: Sequence[str] = tuple(configs.APPROACHES),
-    seeds: Sequence[int] = (0,),
+    seeds: int | Sequence[int] = 1,
     same: bool = False,
     scale: str = "paper",
 ) -> ConfigDict:
     """The configuration of a study: all approaches on all experiments with all seeds.
 
+    `seeds` is how many, from 0 on, or those of a tuple, as the field `seeds` of a single run.
     `experiments` maps each name to the fields that differ from the defaults: {"epochs": 3, "data":
     {"examples": 4000}}. A name is that of an experiment, or EXPERIMENT-ANYTHING for a variant. Two
     more keys are "approaches", to run only some of them, and "grid", to add runs of an approach
     over a grid: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}. `scale` is one of SCALES; `same`
     is as in config.make.
     """
-    return ConfigDict(
+    c = ConfigDict(
         dict(
             name=name,
             approaches=tuple(approaches),
-            seeds=tuple(seeds),
+            seeds=seeds if isinstance(seeds, int) else tuple(seeds),
             same=same,
             scale=scale,
             experiments=experiments,
         )
     )
+    configs.free_types(c)
+    return c
 
 
 # Fields that the experiments of a study cannot set, and keys that are not fields.
@@ -71,6 +75,11 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
 
     InputError for an unknown name or field, or a value out of range.
     """
+    if "experiments" not in study:
+        raise InputError(
+            "this is not the configuration of a study, which lists experiments: of a run it is for "
+            "python -m hatjax.main --config FILE"
+        )
     check(study)
     planned = {}
     for experiment, own in study.experiments.items():
@@ -88,7 +97,7 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
                 "named in it, as in {'hat': 'approach.c=0.1,1'}"
             )
         for approach in [a for a in study.approaches if a in some]:
-            for seed in study.seeds:
+            for seed in seeds_of(study):
                 c = of_study(study, experiment, approach, seed)
                 planned[f"{experiment}-{approach}-seed{seed}"] = c
                 if approach in grids:
@@ -113,9 +122,7 @@ def check(study: ConfigDict) -> None:
     expected: dict[str, tuple[str, Callable]] = {
         "name": configs.ranges.NAME[:2],
         "approaches": ("a tuple of names of approaches", names),
-        "seeds": ("a tuple of whole numbers", lambda v: isinstance(v, tuple) and all(
-            type(seed) is int for seed in v
-        )),
+        "seeds": configs.ranges.SEEDS[:2],
         "same": ("True or False", lambda v: isinstance(v, bool)),
         "scale": ("a text", lambda v: isinstance(v, str)),
         "experiments": ("a dict of changed fields for each experiment", lambda v: isinstance(
@@ -167,53 +174,46 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     return c
 
 
+def seeds_of(config: ConfigDict) -> tuple[int, ...]:
+    """The seeds of a run's or a study's configuration: config.seeds tells them or their number.
+
+    So many begin with config.seed, or with 0. InputError for another config.seed beside a tuple.
+    """
+    first = config.get("seed", 0)
+    if not isinstance(config.seeds, tuple):
+        return tuple(range(first, first + config.seeds))
+    if first and config.seeds != (first,):
+        raise InputError(
+            f"config.seed = {first} beside config.seeds = {shown(config.seeds)}, which are all of "
+            "them: leave config.seed out"
+        )
+    return config.seeds
+
+
 MAX_RUNS = 10000  # of a configuration
 
 
 def replicas(config: ConfigDict) -> dict[str, ConfigDict]:
     """The runs of config.seeds and config.grid by name: each seed with each setting.
 
-    Each configuration is that of a single run. Without seeds and grid, the run has the name "".
-    InputError for an invalid grid, or one over a field that changes the compiled program.
+    Each configuration is that of a single run. A single seed without a grid has the name "".
+    InputError for an invalid grid or a setting that is out of range.
     """
     configs.check(config)
-    axes = {"seed": tuple(config.seed + i for i in range(config.seeds)), **grid(config)}
+    axes = {"seed": seeds_of(config), **grid.axes(config)}
     if (count := math.prod(map(len, axes.values()))) > MAX_RUNS:
         raise InputError(
             f"config.seeds and config.grid ask for {count} runs: expected at most {MAX_RUNS}"
         )
     runs = {}
-    for point in itertools.product(*axes.values()):
-        c = config.copy_and_resolve_references()
-        c.seeds, c.grid, c.at_once = 1, "", 0
-        c.update_from_flattened_dict(dict(zip(axes, point, strict=True)))
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        c, name = grid.at(config, point), grid.name(point)
         configs.check(c)
-        seed, *settings = zip(axes, point, strict=True)
-        parts = [f"{path.split('.')[-1]}={v:g}" for path, v in settings]
-        name = "-".join([f"seed{seed[1]}", *parts])
         if name in runs:
             raise InputError(
                 f"config.grid = {config.grid!r}: two of its settings look alike, {name}: numbers "
                 "must differ in their first six digits"
             )
-        runs[name if config.seeds > 1 or config.grid else ""] = c
+        runs[name if len(axes["seed"]) > 1 or config.grid else ""] = c
     return runs
-
-
-def grid(config: ConfigDict) -> dict[str, tuple[float, ...]]:
-    """The fields of config.grid and their values; InputError if it is invalid."""
-    allowed, axes = configs.traced(config), {}
-    for part in config.grid.split():
-        path, _, values = part.partition("=")
-        if path not in allowed:
-            raise unknown("field of config.grid", path, allowed)
-        if path in axes:
-            raise InputError(f"config.grid = {config.grid!r}: {path} is there twice")
-        try:
-            axes[path] = tuple(dict.fromkeys(float(v) for v in values.split(",")))
-        except ValueError as error:
-            raise InputError(
-                f"config.grid = {config.grid!r}: expected numbers after {path}=, separated by "
-                f'commas, got {values!r}; as in --config.grid="approach.s_max=25,100,400"'
-            ) from error
-    return axes

@@ -1,11 +1,12 @@
 """Run many approaches on many experiments, and compare them.
 
     python -m hatjax.study configs/study_mnist.py
-    python -m hatjax.study configs/study_paper.py --config.scale=small --config.seeds="(0,)"
+    python -m hatjax.study configs/study_paper.py --config.scale=small --config.seeds=1
 
 Each run has its own workdir in that of the study, like those of `python -m hatjax.main`. Finished
-runs are skipped, and a failed run does not stop the others. At the end the tables are printed and
-written to DIR/study.md, and a report (hatjax.report) to DIR/report.
+runs are skipped, and a failed run does not stop the others; an image set that is missing is tried
+once. At the end the tables are printed and written to DIR/study.md, and a report (hatjax.report) to
+DIR/report.
 """
 
 import functools
@@ -19,13 +20,16 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from hatjax import cli, plans
+from hatjax.config import file
 from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
 from hatjax.experiment import stop
 
-DEFAULT = "study_mnist.py"
-CONFIG = cli.define_config(DEFAULT)
+CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; default results/NAME.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and their state, then exit.")
+VERBOSE = flags.DEFINE_bool(
+    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
+)
 
 
 class Run(NamedTuple):
@@ -36,25 +40,33 @@ class Run(NamedTuple):
     where: Path
 
 
-def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
+def execute(
+    runs: Sequence[Run], stopping: stop.Stopping, verbose: bool = False
+) -> dict[str, str]:
     """Train the unfinished runs; returns the errors of failed ones by name. Raises Interrupted."""
     import jax
 
     from hatjax.experiment import run, sweep
     from hatjax.workdir import files
 
-    failed = {}
+    failed: dict[str, str] = {}
+    known: dict[tuple[str, str], str] = {}
     for i, each in enumerate(runs):
         if stopping():
             raise Interrupted("stopped between two runs")
-        print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
         try:
             if files.finished(each.where, each.config):
+                print(f"\n[{i + 1}/{len(runs)}] {each.name}\nfinished before", flush=True)
                 sweep.tidy(each.where, [""])
-                print("finished before")
                 continue
+            if lacks := missing_data(each.config, known):
+                if lacks not in failed.values():
+                    print(f"\n{each.name}, and all with its images, fail: {lacks}", flush=True)
+                failed[each.name] = lacks
+                continue
+            print(f"\n[{i + 1}/{len(runs)}] {each.name}", flush=True)
             began = time.monotonic()
-            run.run(each.config, each.where, stopping=stopping)
+            run.run(each.config, each.where, stopping=stopping, verbose=verbose)
             print(f"took {time.monotonic() - began:.0f} s")
         except Interrupted:
             raise
@@ -67,6 +79,40 @@ def execute(runs: Sequence[Run], stopping: stop.Stopping) -> dict[str, str]:
             print(f"failed: {failed[each.name]}")
         jax.clear_caches()  # frees the programs of this run
     return failed
+
+
+def missing_data(config: ConfigDict, known: dict[tuple[str, str], str]) -> str:
+    """Why the images of a run cannot be had; "" if they can, or lie in the data root.
+
+    Sets that are not in the data root are downloaded. `known` holds what came of it, by data root
+    and name, so that a study tries each of them once.
+    """
+    from hatjax import data
+
+    for name in config.data.sets:
+        key = (config.data.root, name)
+        if key not in known:
+            known[key] = ""
+            try:
+                where = data.root(config.data.root)
+                if not data.available(name, where):
+                    data.load(name, where)
+            except (InputError, OSError) as error:
+                known[key] = str(error)
+        if known[key]:
+            return known[key]
+    return ""
+
+
+def by_reason(failed: dict[str, str]) -> list[tuple[str, str]]:
+    """The failed runs with the same reason, as in ("a, b, c and 4 more", reason)."""
+    names: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        (", ".join(some[:3]) + (f" and {len(some) - 3} more" if some[3:] else ""), reason)
+        for reason, some in names.items()
+    ]
 
 
 def records(runs: Sequence[Run]) -> tuple[list, list[str]]:
@@ -102,8 +148,9 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
 
     study = CONFIG.value
     try:
+        planned = plans.runs(study)
         where = Path(WORKDIR.value or Path("results") / study.name)
-        runs = [Run(name, c, where / name) for name, c in plans.runs(study).items()]
+        runs = [Run(name, c, where / name) for name, c in planned.items()]
         finished = [files.finished(run.where, run.config) for run in runs if DRY_RUN.value]
         if not DRY_RUN.value:
             where.mkdir(parents=True, exist_ok=True)
@@ -111,19 +158,17 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         cli.fail(error)
     except OSError as error:
         cli.fail(f"workdir {where} cannot be written ({error.strerror}): choose another")
-    except (AttributeError, KeyError) as error:
-        cli.fail(f"not the configuration of a study (see {cli.CONFIGS / DEFAULT}): {error}")
     if DRY_RUN.value:
         for run, there in zip(runs, finished, strict=True):
             print(f"{'finished' if there else 'to do':9} {run.name}")
         return
     try:
-        failed = execute(runs, stopping)
+        failed = execute(runs, stopping, VERBOSE.value)
     except Interrupted as error:
         cli.fail(f"{error}: the same command goes on from there", stop.RESUME)
     found, notes = records(runs)
     try:
-        notes += [f"{name} failed: {reason}" for name, reason in failed.items()]
+        notes += [f"{names} failed: {reason}" for names, reason in by_reason(failed)]
         text, notes, lacks = write.write(found, where / "report", notes)
     except InputError as error:
         cli.fail(error)
@@ -132,16 +177,20 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
     if lacks:
         print(f"{len(lacks)} things are missing in the report, which lists the commands for them")
     if failed:
-        reasons = "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
+        reasons = "".join(f"\n  {names}: {reason[:200]}" for names, reason in by_reason(failed))
         print(f"{len(failed)} of {len(runs)} runs failed:{reasons}")
         raise SystemExit(1)
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parse the flags; the configuration file may also be the first argument."""
-    if len(argv) > 1 and not argv[1].startswith("-"):
-        argv = [argv[0], f"--config={argv[1]}", *argv[2:]]
-    return cli.parse(argv, CONFIG, DEFAULT)
+    """Parse the flags; the configuration file may also be given without --config."""
+    for i, word in enumerate(argv[1:], start=1):
+        alone = i == 1 or (".py" in word and argv[i - 1].lstrip("-") != "config")
+        if alone and not word.startswith("-"):
+            argv = [*argv[:i], f"--config={word}", *argv[i + 1 :]]
+            break
+    known = ", ".join(file.packaged("study_"))
+    return cli.parse(argv, ask=f"which study? python -m hatjax.study FILE; hatjax has {known}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,22 @@ class Split(NamedTuple):
     y: np.ndarray  # "n" integer labels 0..classes-1
 
 
+class Scale(NamedTuple):
+    """In which unit the training examples of a task are."""
+
+    low: float  # their smallest number
+    high: float  # their largest
+    usual: float  # the median of their largest magnitudes
+
+
+class About(NamedTuple):
+    """What a task's numbers mean outside, to read labels and to check examples by."""
+
+    labels: tuple[str, ...] | tuple[int, ...] = ()  # of its classes; (): 0, 1, ...
+    columns: tuple[str, ...] = ()  # the names of its features; (): none were given
+    scale: Scale | None = None  # None: not known
+
+
 class Task(NamedTuple):
     """One task of the sequence. Its network input is (x - mean) / std, with its pixels permuted."""
 
@@ -35,6 +51,7 @@ class Task(NamedTuple):
     mean: np.ndarray  # "c" in the units of x (0..255 for uint8)
     std: np.ndarray  # "c"
     pixels: np.ndarray | None = None  # "hwc": input k is image pixel pixels[k]; None: as it is
+    about: About = About()
 
 
 class Data(NamedTuple):
@@ -134,6 +151,8 @@ class Network(NamedTuple):
     # As apply, but the gradient of a loss that is a sum over the examples is, in the trunk, another
     # number: the sum of the squares of the single examples' gradients. None: it has no such form.
     squares: Apply | None = None
+    # As apply, without dropout between the last layer and the heads. None: it has no such form.
+    undropped: Apply | None = None
 
 
 class Schedule(NamedTuple):

@@ -213,7 +213,7 @@ BAD_ARRAYS = {
     "2 classes are called 'b'": lambda a: a.update(classes=["a", "b", "b"]),
     "x_test is uint8 of shape (6, 3072)": lambda a: a.update(x_test=a["x_test"].reshape(6, -1)),
     "y_train is float64": lambda a: a.update(y_train=a["y_train"] + 0.5),
-    "y_test is int32 of shape (6, 1)": lambda a: a.update(y_test=a["y_test"][:, None]),
+    "y_test is int32 of shape (6, 1, 1)": lambda a: a.update(y_test=a["y_test"][:, None, None]),
     "12 images but 11 labels in train": lambda a: a.update(y_train=a["y_train"][:-1]),
     "is empty": lambda a: a.update(x_test=a["x_test"][:0], y_test=a["y_test"][:0]),
     "expected one shape": lambda a: a.update(x_test=a["x_test"][:, :28]),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from hatjax import config, plans
+from hatjax.data import memory
 from hatjax.errors import Diverged, InputError, Unwritable
 from hatjax.experiment import checkpoint, run
 from hatjax.experiment.memory import advice
 from hatjax.training import replicas
-from hatjax.workdir import results
+from hatjax.workdir import files, results, trees
+from tests import hostile
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -61,6 +64,39 @@ def test_lower_goes_on_with_a_lower_rate(tmp_path, capsys):
     assert all(np.isfinite(list(row.values())).all() for row in rows)
     first = next(row for row in rows if row["task"] == 0)
     assert first["epoch"] == 1 and first["lr"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "lower"])
+def test_a_pull_that_overflows(tmp_path, on_nan):
+    """The loss is finite and its gradient, too, but not the norm: nothing would ever move."""
+    c = small("ewc", on_nan=on_nan, epochs=2)
+    c.approach.lamb = 1e30
+    for _ in range(2):  # repeated, it goes on to the same end
+        with pytest.raises(Diverged) as told:
+            run.run(c, tmp_path / "w")
+    text = str(told.value)
+    assert "the likely cause is --config.approach.lamb (now 1e+30), where 0 to 1e+06" in text
+    assert "--config.lr" not in text and "on_nan" not in text
+    if on_nan == "stop":
+        assert re.search("task 2, .* of trunk/.* too large for 32-bit numbers when squared", text)
+    else:
+        assert "every epoch of task 2 ended with a loss that is not a finite number" in text
+    assert (tmp_path / "w" / "diverged").read_text() == text
+    # What was learned stays, and it is not done.
+    assert (tmp_path / "w" / "model").exists() and not (tmp_path / "w" / "done").exists()
+    assert results.read_accuracy(tmp_path / "w")[0, 0] > 0
+
+
+def test_a_task_without_an_epoch_ends_its_run_alone(tmp_path, capsys):
+    """The others of the sweep go on."""
+    c = small(on_nan="lower", epochs=3)
+    c.grid = "lr=0.05,1e30"
+    with pytest.raises(Diverged, match=r"^seed0-lr=1e\+30: every epoch of task 1 ended with"):
+        run.run_sweep(tmp_path, plans.replicas(c))
+    done, lost = tmp_path / "seed0-lr=0.05", tmp_path / "seed0-lr=1e+30"
+    assert (done / "done").exists() and not (lost / "done").exists()
+    assert "smaller --config.lr (now 1e+30)" in (lost / "diverged").read_text()
+    assert lines(done)[-1]["task"] == 1 and not (lost / "metrics.jsonl").exists()
 
 
 def test_the_state_before_is_kept_and_lower_goes_on_from_it(tmp_path, capsys):
@@ -198,6 +234,29 @@ def test_the_disk_is_full(tmp_path, unlimited, most):
         assert (tmp_path / "w" / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "model", "tasks"])
+def test_the_disk_is_full_halfway(tmp_path, monkeypatch, capfd, kind):
+    """It has room when that is looked at, and none when it is written: one line, nothing left."""
+    monkeypatch.setattr(trees, "check_disk_space", lambda *args: None)
+    tree = {"a": np.random.default_rng(0).random(10**4), "b": np.ones(3)}
+    (tmp_path / "checkpoints").mkdir()
+    before = hostile.snapshot(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**3, hard))
+    try:
+        with pytest.raises(Unwritable) as told, files.writing(tmp_path):
+            if kind == "checkpoint":
+                trees.add_checkpoint(tmp_path / "checkpoints", 0, 2, tree, {})
+            elif kind == "model":
+                results.save(tmp_path, np.eye(2), np.eye(2), tree, {})
+            else:
+                files.write_bytes(tmp_path / "tasks.npz", bytes(10**4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"workdir {tmp_path} cannot be written (File too large). What was" in str(told.value)
+    assert hostile.snapshot(tmp_path) == before and capfd.readouterr() == ("", "")
+
+
 def test_files_where_they_do_not_belong(tmp_path):
     """One line each; a finished run without its numbers is told, and not run again by itself."""
     args = ["--config.network.widths=(9,9)", "--config.tasks.count=1", "--config.epochs=1"]
@@ -219,11 +278,11 @@ def test_files_where_they_do_not_belong(tmp_path):
         assert done.returncode == status and len(done.stderr.splitlines()) == (status > 0)
 
 
-def test_more_than_the_memory_is_not_begun(tmp_path):
-    done = command(tmp_path, "--config.network.widths=(20,900000)", "--config.eval_batch=1000000")
-    assert done.returncode == 2 and "config.eval_batch = 1000000: " in done.stderr
-    assert len(done.stderr.splitlines()) == 1 and "choose a smaller one" in done.stderr
-    assert not (tmp_path / "results").exists()
+def test_more_than_the_memory_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "size", lambda: 10**4)
+    with pytest.raises(InputError, match="config.batch = 32: the train images .* a smaller one"):
+        run.run(small(), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
 
 
 def test_what_would_fit(monkeypatch):

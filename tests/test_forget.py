@@ -1,24 +1,29 @@
 """A task forgotten on purpose: what it alone uses starts anew, the others do not change."""
 
 import json
+import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hatjax
 from hatjax import approaches, config, forget, networks
 from hatjax.analysis import masks, metrics, models
 from hatjax.data import feed, tasks
 from hatjax.errors import InputError
+from hatjax.report import gallery, numbers, read
 from hatjax.training import train
 from tests import trained
 
 KEY = jax.random.key(7)
 
 
-def outputs(model: models.Model, x: np.ndarray) -> list[np.ndarray]:
-    return [np.asarray(models.predict(model, x, t)) for t in range(len(model.names))]
+def outputs(model: models.Model, x: np.ndarray) -> dict[int, np.ndarray]:
+    """The logits of the tasks that are not forgotten."""
+    there = [t for t, learned in enumerate(model.learned) if learned]
+    return {t: np.asarray(models.predict(model, x, t)) for t in there}
 
 
 def brute_force(model: models.Model, others: list[int]) -> dict:
@@ -53,7 +58,7 @@ def test_the_others_do_not_change(trained_runs, name, gates):
                 np.testing.assert_allclose(after[u], before[u], rtol=0, atol=close)
             else:
                 np.testing.assert_array_equal(after[u], before[u])
-        assert (after[task] != before[task]).any()
+        assert (outputs(new._replace(learned=model.learned), x)[task] != before[task]).any()
         # Each weight is the old one where another task uses it, else a fresh one.
         expected = jax.tree.map(
             np.where, brute_force(model, others), model.params["trunk"], fresh["trunk"]
@@ -72,6 +77,40 @@ def test_the_others_do_not_change(trained_runs, name, gates):
         assert new.learned == tuple(u != task for u in range(3))
         freed = forget.released(model, task)
         assert (freed["units"] == freed["weights"] == 0) == (gates == "soft")
+
+
+def test_a_forgotten_task_is_not_answered_for(trained_runs, tmp_path):
+    model, x = models.load(trained_runs["mlp"]), trained.images("mlp", trained_runs["mlp"].parent)
+    y = np.zeros(len(x), int)
+    new = forget.forget_task(model, jnp.int32(1), KEY)
+    forget.save(trained_runs["mlp"], tmp_path, new, 1)
+    for m in (new, models.load(tmp_path), pickle.loads(pickle.dumps(new))):
+        assert m.forgotten == (1,) and "1 not learned" in repr(m)
+        for ask in (
+            lambda m, t: hatjax.predict(m, x, t),
+            lambda m, t: hatjax.predict(m, x, t, probabilities=True),
+            lambda m, t: m.apply(m.params, x, t),
+            lambda m, t: hatjax.evaluate(m, x, y, t),
+            lambda m, t: hatjax.confusion(m, x, y, t),
+            hatjax.task_masks,
+            hatjax.cut,
+            lambda m, t: hatjax.forget_task(m, t, KEY),
+            lambda m, t: forget.released(m, t),
+        ):
+            with pytest.raises(InputError, match="permuted 1' is not learned: .* was forgotten"):
+                ask(m, 1)
+            ask(m, np.int64(2))
+        with pytest.raises(InputError, match="is not learned"):
+            hatjax.overlap(m)
+        assert masks.overlap_of(m, (0, 2)).shape == (2, 2)
+        # A traced task cannot be refused.
+        logits = jax.vmap(lambda t, m=m: m.apply(m.params, x[:2], t))(jnp.arange(4))
+        assert np.isnan(logits).all(axis=(1, 2)).tolist() == [False, True, False, True]
+    record, notes = read.read(tmp_path)
+    assert not notes
+    found = numbers.all_values([record])
+    kinds = [picture.kind for picture, _ in gallery.of_example("g", record, found, notes)]
+    assert "fig6" in kinds and not notes
 
 
 def test_a_weight_between_units_of_two_tasks_serves_neither():

@@ -51,6 +51,23 @@ def test_stable_gate_can_close():
     assert jax.grad(jax.nn.sigmoid)(30.0) == 0
 
 
+def test_binary_gates_are_exactly_0_or_1():
+    e = {"l": jnp.array([[0.001, -0.001, 6.0], [0.5, -0.5, 0.0]])}
+    sharp = hj.hat.binarise(e, 0)
+    np.testing.assert_array_equal(sharp["l"][0], [6, -6, 6])
+    np.testing.assert_array_equal(sharp["l"][1], e["l"][1])
+    np.testing.assert_array_equal(hj.gate(sharp, 0, S_MAX)["l"], [1, 0, 1])
+
+
+def test_annealing_by_a_cosine_has_the_same_ends():
+    progress = jnp.linspace(0, 1, 5)
+    line, wave = (hj.anneal(progress, S_MAX, shape) for shape in ("linear", "cosine"))
+    np.testing.assert_allclose(wave[jnp.array([0, 2, 4])], line[jnp.array([0, 2, 4])], rtol=1e-5)
+    assert wave[1] < line[1] and wave[3] > line[3]
+    with pytest.raises(ValueError, match="expected 'linear' or 'cosine'"):
+        hj.anneal(0.5, S_MAX, "quick")
+
+
 def test_gates_are_equation_1():
     e = {"l": jnp.array([[0.1, -0.2], [0.3, 0.0]])}
     np.testing.assert_allclose(hj.gate(e, 1, 2.0)["l"], [1 / (1 + np.exp(-0.6)), 0.5], rtol=1e-6)
@@ -170,6 +187,26 @@ def test_any_optimizer_moves_weights_as_far_as_they_are_free(name, clip):
     for leaf in jax.tree.leaves(state):  # what is held enters no moments
         if leaf.shape == (4, 3) and name != "adagrad":  # which begins at 0.1
             assert (leaf[:, 2] == 0).all() and (leaf[:, 0] != 0).all()
+
+
+def test_the_clipping_norm_is_that_of_what_is_free():
+    """Held gradients do not count in it; where it overflows, nothing moves, or it cannot be missed.
+    """
+    net, axes, gates = small()
+    params, past = {"net": net, "gates": gates}, {"f": jnp.array([0.0, 0.0, 1.0])}
+
+    def step(held: float, free: float, overflow: float = 0.0) -> np.ndarray:
+        tx = hj.optimizer(optax.sgd(0.1), axes, clip=1.0, overflow=overflow)
+        grads = jax.tree.map(jnp.ones_like, params)
+        grads["net"]["w"] = grads["net"]["w"] * jnp.array([[free, free, held]])
+        updates, _ = tx.update(grads, tx.init(params), params, past=past, s=S_MAX, task=0)
+        return np.asarray(updates["net"]["w"])
+
+    np.testing.assert_array_equal(step(1e10, 1.0), step(0.0, 1.0))
+    assert (step(1e10, 1.0)[:, :2] < 0).all()
+    assert (step(0.0, 1e30) == 0).all()
+    lost = step(0.0, 1e30, np.nan)
+    assert np.isnan(lost[:, :2]).all() and (lost[:, 2] == 0).all()
 
 
 def test_embeddings_may_have_an_optimizer_of_their_own():

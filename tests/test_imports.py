@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "config", "fidelity", "plans", "protection", "hat", "data", "networks",
     "training", "approaches", "workdir", "analysis", "experiment", "cli", "export", "forget",
-    "benchmark", "main", "report", "study",
+    "benchmark", "main", "report", "study", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},

@@ -112,6 +112,7 @@ def bad(*args, says: str, name: str):
     [
         bad("--config=nope.py", says="no configuration file nope.py.*hat_digits.py", name="file"),
         bad("--config.epoch=3", says='Did you mean "epochs"', name="field"),
+        bad("--config.epoch=3", says="configuration: 'epoch'. Did you", name="quotes"),
         bad("--config.approach.s_mox=3", says='Did you mean "s_max"', name="deep field"),
         bad("--config.epochs=many", says="config.epochs=many", name="type"),
         bad("--config.lr=nan", says="config.lr = nan: expected a finite number", name="range"),
@@ -171,6 +172,7 @@ def test_a_loss_that_is_not_a_number(command, tmp_path):
     status, _, err = command(*TINY, "--config.lr=1e30", "--workdir=w")
     assert status == 1 and len(err.strip().splitlines()) == 1
     assert "task 1, epoch 1, step " in err and "--config.lr" in err
+    assert "finished tasks" not in err  # there are none
 
 
 def test_ctrl_c_keeps_finished_tasks(tmp_path, cache):

@@ -1,5 +1,6 @@
 """Every network and optimizer in the runner: with every approach, in company, after a pause."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -173,7 +174,12 @@ def test_a_nested_network_of_ones_own(tmp_path, capsys):
     x = arrays()[1][0][:5]
     hatjax.predict(gone, x, 1)
     assert (gone.params["stats"]["block"]["norm"]["mean"][0] == 0).all()
+    kept = pickle.dumps(result.model)
+    again = hatjax.predict(pickle.loads(kept), x, 1)
+    np.testing.assert_array_equal(again, hatjax.predict(result.model, x, 1))
     del config.NETWORKS["Nested"]  # as in another process
+    with pytest.raises(InputError, match="unknown network 'Nested'.*register it first"):
+        pickle.loads(kept)
     with pytest.raises(InputError, match="unknown network 'Nested'.*register it first"):
         hatjax.load(tmp_path / "run")
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from hatjax import approaches, networks
+from hatjax import approaches, config, networks
 from hatjax.approaches import lwf
 from hatjax.data import feed
 from hatjax.data.tasks import by_row
 from hatjax.networks import rows
-from hatjax.training import fisher, tournament, train
+from hatjax.training import fisher, keys, tournament, train
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Batch, Turn
 from tests.test_contract import CLASSES, ROWS, feeds, setup
@@ -86,7 +86,7 @@ def test_ewc_pulls_with_lambda_f():
     plain = jax.grad(entropy_of(params, 1))(params["trunk"], batch, None)
     f = fisher.per_example(network, old, data[0], ROWS[0])
     want = jax.tree.map(
-        lambda g, f, p, q: g + c.approach.lamb / 20 * f * (p - q),
+        lambda g, f, p, q: g + c.approach.lamb / 4 * f * (p - q),
         plain, f, params["trunk"], old["trunk"],
     )  # fmt: skip
     close(got, want, rtol=1e-4, atol=1e-5)
@@ -156,6 +156,7 @@ def test_a_head_that_is_never_trained_stays_untouched(name):
 def test_lfl_does_not_depend_on_the_size_of_the_batch():
     for fidelity in ("paper", "code"):
         c, tasks, network, lfl = setup("lfl", fidelity)
+        c.batch = 16  # the published sum is one over such a batch
         _, memory = lfl.end_task(found(network, 0), {}, None, at(c, 0))
         batch = feed.batch(feeds(c, tasks, lfl)[1], None, 0, 8)
         twice = Batch(*(jnp.concatenate([v, v]) for v in batch))
@@ -183,6 +184,18 @@ def test_sgd_frozen_keeps_the_trunk_of_the_first_task():
         same = jax.tree.map(jnp.array_equal, new["trunk"], params["trunk"])
         assert all(jax.tree.leaves(same)) == (t == 1)
         assert not jnp.array_equal(new["head"]["kernel"], own["head"]["kernel"])
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "code"])
+@pytest.mark.parametrize("name", ["sgd_restart", "joint", "pathnet"])
+def test_tasks_restart_from_fresh_draws_and_the_published_from_the_first(name, fidelity):
+    c, _, _, approach = setup(name, fidelity)
+    first, memory = approach.init(keys.key(0))
+    last = jax.tree.map(lambda p: p + 1, first)
+    params, _ = approach.begin_task(last, memory, at(c, 1, keys.key(7)))
+    for k, p in params["trunk"].items():
+        assert np.array_equal(p["kernel"], first["trunk"][k]["kernel"]) == (fidelity == "code")
+        assert not np.isclose(p["kernel"], last["trunk"][k]["kernel"]).any()
 
 
 def test_joint_classifies_every_example_by_its_own_head():
@@ -315,6 +328,12 @@ def test_mutations_move_a_little_and_never_name_a_module_twice():
     away = (np.asarray(children) - np.asarray(path) + 8) % 16 - 8
     assert set(np.unique(away)) == {-2, -1, 0, 1, 2}
     assert np.mean(away != 0) == pytest.approx(1 / 15 * 4 / 5, rel=0.15)  # 0 is a move, too
+
+
+def test_each_of_two_rivals_has_the_epochs_of_the_other_approaches():
+    c = config.make("cifar", "pathnet")
+    assert c.approach.rivals == 2 and c.epochs == 2 * config.make("cifar", "sgd").epochs
+    assert tournament.epochs_a_turn(c) == 200 // c.approach.generations
 
 
 def test_the_tournament_in_plain_python():

@@ -182,7 +182,7 @@ def test_two_processes_are_one(tmp_path):
         (["--config.grid=approach.s_mox=3"], "Did you mean 'approach.s_max'"),
         (["--config.grid=approach.s_max=3,x"], "expected numbers after approach.s_max="),
         (["--config.grid=approach.s_max=3,0.5"], "config.approach.s_max = 0.5: expected"),
-        (["--config.grid=batch=3"], "unknown field of config.grid 'batch'"),
+        (["--config.grid=seed=3"], "it cannot vary seed: give --config.seeds"),
     ],
 )
 def test_bad_input(tmp_path, args, says):

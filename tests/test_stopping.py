@@ -1,5 +1,6 @@
 """A command that is killed or told to stop goes on, repeated, to the same bits."""
 
+import fcntl
 import os
 import random
 import re
@@ -8,12 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hatjax.experiment import checkpoint
+import hatjax
+from hatjax.experiment import checkpoint, stop
+from hatjax.workdir import results
 from tests.same import all_the_same, same
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -186,3 +191,83 @@ def test_told_twice_at_once(start, tmp_path):
     assert process.wait(timeout=60) == 75 and "Traceback" not in err
     assert "(without --overwrite) goes on from there" in err
     assert checkpoint.numbers(tmp_path / "w" / "checkpoints")
+
+
+def test_the_terminal_is_closed(start, tmp_path):
+    """It saves, though nothing can be written any more; under nohup it goes on."""
+    ours, theirs = os.openpty()
+
+    def of_session() -> None:
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hatjax.main", "--workdir=w", "--config.epochs=3000"],
+        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=of_session,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b"epoch 2/" not in seen:
+        seen += os.read(ours, 10**4)
+    os.close(ours)
+    assert process.wait(timeout=60) == 75
+    about = checkpoint.read_about(tmp_path / "w" / "checkpoints", 0)
+    assert about["task"] == 0 and about["epoch"] >= 2
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop.requested():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert callable(signal.getsignal(signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def plain_python():
+    """SIGINT as in a script and in a notebook, whatever the tests' own process does with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_in_a_notebook_saves(tmp_path, monkeypatch, plain_python, capsys):
+    y = np.arange(40) % 2
+    x = np.eye(2, dtype=np.float32)[y]
+    sets = [(x, y, x, y)] * 2
+    how = dict(epochs=4, batch=16, network={"widths": (4,)}, quiet=True)
+    hatjax.fit(sets, workdir=tmp_path / "whole", **how)
+    append = results.append
+
+    def interrupt(where, row):
+        append(where, row)
+        if (row["task"], row["epoch"]) == (1, 1):
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "append", interrupt)
+        with pytest.raises(KeyboardInterrupt, match="stopped after task 2, epoch 2: the same call"):
+            hatjax.fit(sets, workdir=tmp_path / "cut", **how)
+        assert "stopping after this epoch" in capsys.readouterr().err
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt, match="^$"):  # nothing to save: at once
+            hatjax.fit(sets, **how)
+    hatjax.fit(sets, workdir=tmp_path / "cut", **how)
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_twice_interrupted_ends_at_once(plain_python, monkeypatch):
+    monkeypatch.setattr(stop, "REPEAT", 0.0)
+    with stop.interrupts() as stopping:
+        with pytest.raises(KeyboardInterrupt):  # not in training
+            signal.raise_signal(signal.SIGINT)
+        with stopping.training():
+            signal.raise_signal(signal.SIGINT)
+            assert stopping()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, mine := lambda number, frame: None)
+    with stop.interrupts():  # the program's own handler stays
+        assert signal.getsignal(signal.SIGINT) is mine

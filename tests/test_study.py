@@ -85,7 +85,7 @@ def test_all_approaches_on_all_experiments(folder):
     assert text in done.stdout
     for experiment, approaches in rows_of.items():
         rows = text.split(f"**{experiment}**")[1].split("**")[0]
-        assert all(f"| {approach} |" in rows for approach in approaches)
+        assert all(f"| {config.APPROACHES[a].label} " in rows for a in approaches)
     assert len(list((folder / "all").glob("*/done"))) == count
     assert (folder / "all" / "digits-hat-seed0-c=0.1" / "done").exists()
     # It ends with the report.
@@ -96,7 +96,7 @@ def test_all_approaches_on_all_experiments(folder):
     assert len([name for name in names if name.startswith("matrix-")]) == count - 1
     kinds = {"fig3-rho-digits", "fig4-hyperparameters-digits", "fig5-capacity-mixture-hat"}
     assert kinds | {"fig6-reuse-pmnist-hat", "fig7-compression"} <= names
-    assert "rho≤2" in text and ("forward transfer" in text) == bool(slow)
+    assert "ρ≤2" in text and ("forward transfer" in text) == bool(slow)
     # Nothing is run twice; what is missing is.
     (folder / "all" / "digits-sgd-seed0" / "done").unlink()
     again = command(folder, "tiny.py", "--workdir=all")
@@ -126,8 +126,8 @@ def test_a_failed_run_does_not_stop_the_others(folder):
     # The same workdirs under another configuration: refused, and not taken for this study's.
     other = command(folder, *args, "--config.experiments.digits.epochs=2")
     assert other.returncode == 1 and "6 of 6 runs failed" in other.stdout
-    assert "| joint |  | 0 |" in (folder / "some" / "study.md").read_text()
-    assert "| joint | " in rows and "| +0.00 | 1 |" in rows and "| sgd |  | 0 |" in rows
+    assert "| Joint |  | 0 |" in (folder / "some" / "study.md").read_text()
+    assert "| Joint | " in rows and "| +0.00 | 1 |" in rows and "| SGD |  | 0 |" in rows
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def make(folder: Path) -> dict[str, Path]:
     alexnet.network.widths, alexnet.epochs, alexnet.batch = (6, 7, 8, 16, 14), 3, 8
     alexnet.approach.c = 0.05
     for name, c in {"mlp": mlp, "alexnet": alexnet}.items():
+        c.approach.gate_init = "normal"  # so that some units are closed after so few epochs
         run.run(c, folder / name)
     return {"mlp": folder / "mlp", "alexnet": folder / "alexnet"}
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from hatjax import protection
+from hatjax.analysis import which
 from hatjax.analysis.models import Model
 from hatjax.errors import InputError
 from hatjax.training import train
@@ -19,17 +20,15 @@ DEAD = 1e-12
 def masks(model: Model, task: int) -> dict[str, Array]:
     """The gates a^t of `task` (from 0, in learning order) at s_max, {layer: "units"} in 0..1.
 
-    Raises InputError for an unknown task, or a model without gates.
+    Raises InputError for a task that is unknown or was forgotten, or a model without gates.
     """
     if not model.network.units:
         raise InputError(
             f"the approach {model.config.approach.name!r} has no gates, so there are no masks: "
             "give a run of HAT"
         )
-    if not 0 <= task < len(model.names):
-        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
-    hyper = train.hyperparameters(model.config)
-    return model.approach.gates(model.params, model.memory, model.rows[task], hyper)
+    row, hyper = model.rows[which.answering(model, task)], train.hyperparameters(model.config)
+    return model.approach.gates(model.params, model.memory, row, hyper)
 
 
 def live(model: Model, task: int) -> dict[str, Array]:
@@ -39,10 +38,7 @@ def live(model: Model, task: int) -> dict[str, Array]:
     """
     gates = masks(model, task)
     if not model.learned[task]:
-        raise InputError(
-            f"task {model.names[task]!r} is not learned: the run ended before it, or it was "
-            "forgotten"
-        )
+        raise which.not_learned(model, which.place(model, task))
     return jax.tree.map(lambda a: a > DEAD, gates)
 
 
@@ -53,10 +49,16 @@ def overlap(
 
     Call overlap(model) for a trained model, or overlap(a, axes, net) for any network with the gates
     `a` of each task, {gate: "units"}. A task uses a weight to the degree of the smallest gate of
-    the units on its axes. A task that uses no weights has 0 overlap. Raises as `masks`.
+    the units on its axes. A task that uses no weights has 0 overlap. Raises as `masks` for each
+    task of a model.
     """
     if not isinstance(of, Model):
         return np.asarray(protection.overlap(of, axes, net))
-    gates = [masks(of, t) for t in range(len(of.names))]
-    found = protection.overlap(gates, of.network.axes["trunk"], of.params["trunk"])
+    return overlap_of(of, range(len(of.names)))
+
+
+def overlap_of(model: Model, tasks: Sequence[int]) -> np.ndarray:
+    """`overlap` of some tasks of a model, [i, j] in their order. Raises as `masks`."""
+    gates = [masks(model, t) for t in tasks]
+    found = protection.overlap(gates, model.network.axes["trunk"], model.params["trunk"])
     return np.asarray(found)

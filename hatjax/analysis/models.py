@@ -1,18 +1,23 @@
 """The trained model of a run: load it from a workdir, predict and evaluate."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
 from hatjax import config as configs
+from hatjax.analysis.blocks import in_blocks, traced
+from hatjax.analysis.which import answering, is_forgotten, place
+from hatjax.data import columns, labels, scale
 from hatjax.data.raw import numbers
 from hatjax.errors import InputError, oneline
 from hatjax.training import train
-from hatjax.types import Approach, Array, Network, Tree
+from hatjax.types import About, Approach, Array, Network, Tree
 from hatjax.workdir import files, results, trees
 
 
@@ -31,6 +36,64 @@ class Model(NamedTuple):
     pixels: np.ndarray | None  # "T hwc"
     image: tuple[int, ...]  # h, w, c
     learned: tuple[bool, ...]  # False: not learned yet, or forgotten on purpose
+    about: tuple[About, ...] = ()  # the tasks' names of classes and columns; (): not known
+    forgotten: tuple[int, ...] = ()  # the tasks that were forgotten on purpose
+
+    def classes(self, task: int) -> labels.Labels:
+        """The same as hatjax.classes(model, task)."""
+        return classes(self, task)
+
+    def apply(self, params: Tree, x: Array, task: Array) -> Array:
+        """Logits "n classes" as `predict` gives, as a pure function for jax.jit and jax.grad.
+
+        `params` are model.params or a pytree like them; they and the raw examples x "n h w c" (also
+        as `predict` takes them) may be traced. `task` may be, too: then the logits are "n C" for
+        the C classes of the largest task, -inf beyond those of the task, and NaN for a task that is
+        unknown or forgotten. Raises InputError as `predict`; traced numbers are not looked at.
+        """
+        if traced(task):
+            if jnp.ndim(task) or task.dtype.kind not in "iu":
+                raise InputError(f"the task is {task.dtype}{list(task.shape)}: expected an integer")
+            row = jnp.asarray(self.rows)[task]
+            unit = jax.tree.map(lambda a: jnp.asarray(a)[task], (self.mean, self.std, self.pixels))
+        else:
+            task = answering(self, task)
+            row, unit = self.rows[task], _unit(self, task)
+            x = x if traced(x) else as_trained(x, about_task(self, task))
+        inputs, hyper = normalised(x, self.image, *unit), train.hyperparameters(self.config)
+        if not len(inputs):  # which a network need not take
+            logits = jnp.zeros((0, max(self.network.classes)))
+        else:
+            # Arrays of JAX, since a traced row indexes none of NumPy.
+            params, memory = jax.tree.map(jnp.asarray, (params, self.memory))
+            logits = self.approach.predict(params, memory, inputs, row, hyper)
+        if not traced(task):
+            return logits[:, : self.network.classes[row]]
+        known = jnp.array([t for t in range(len(self.names)) if not is_forgotten(self, t)])
+        return jnp.where(jnp.isin(task, known), logits, jnp.nan)
+
+    def __repr__(self) -> str:
+        h, w, c = self.image
+        shape = f"{h}x{w}x{c} images" if h * w > 1 else f"vectors of {c} numbers"
+        tasks = f"{len(self.names)} task{'s' * (len(self.names) > 1)}"
+        absent = f", {self.learned.count(False)} not learned" if not all(self.learned) else ""
+        name, network = self.config.approach.name, self.config.network.name
+        return f"<Model: {name} with the network {network}, {tasks} of {shape}{absent}>"
+
+    def __reduce__(self) -> tuple:
+        """For pickle: without its functions, which are made again from the configuration."""
+        fields = self._asdict() | {"network": None, "approach": None}
+        fields |= jax.tree.map(np.asarray, {k: fields[k] for k in ("params", "memory")})
+        fields["config"] = configs.to_json(self.config)
+        return _unpickled, (fields, self.network.classes)
+
+
+def _unpickled(fields: dict[str, Any], classes: tuple[int, ...]) -> Model:
+    """The model that was pickled; InputError for a network of one's own that is not registered."""
+    config = configs.from_json(fields["config"])
+    network = networks.make(config, fields["image"], classes)
+    made = {"config": config, "network": network, "approach": approaches.make(config, network)}
+    return Model(**fields | made)
 
 
 def load(where: str | Path) -> Model:
@@ -47,7 +110,10 @@ def load(where: str | Path) -> Model:
     try:
         configs.check(config)
         tasks = results.read_tasks(where / "tasks.npz")
-        loss = results.read_matrix(where / "loss.npy", len(tasks["names"]))
+        total = len(tasks["names"])
+        acc, loss = (
+            np.diag(results.read_matrix(where / f"{k}.npy", total)) for k in ("accuracy", "loss")
+        )
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, image, classes)
@@ -71,7 +137,10 @@ def load(where: str | Path) -> Model:
         tasks["std"],
         tasks.get("pixels"),
         image,
-        tuple(bool(n > 0) for n in np.diag(loss)),
+        # Both are 0 before a task is learned; after it, a loss of 0 means that all was right.
+        tuple(map(bool, (loss > 0) | (acc > 0))),
+        results.read_about(tasks),
+        tuple(int(t) for t in np.flatnonzero(np.isnan(loss) & np.isnan(acc))),
     )
 
 
@@ -97,69 +166,124 @@ def read(folder: Path, shapes: Tree) -> Tree:
     return new(trees.load(folder, old(shapes)), shapes)
 
 
-def predict(model: Model, x: np.ndarray, task: int) -> Array:
+def classes(model: Model, task: int) -> labels.Labels:
+    """What the classes of `task` (counted from 0) are called, in the order of the logits.
+
+    Their names, where they were given as text or as folders; else numbers, those of the labels that
+    were given. Raises InputError for an unknown task.
+    """
+    task = place(model, task)
+    count = model.network.classes[model.rows[task]]
+    return about_task(model, task).labels or tuple(range(count))
+
+
+def about_task(model: Model, task: int) -> About:
+    """What is known about the examples of a task: nothing for models of older runs."""
+    return model.about[task] if model.about else About()
+
+
+def predict(
+    model: Model, x: np.ndarray, task: int, probabilities: bool = False, names: bool = False
+) -> Array:
     """Logits "n classes" of `task` (counted from 0) for raw images "n h w c".
 
-    Grey images may be "n h w"; feature vectors are "n d". Pass images as they are in the data set
-    (uint8, 0..255): normalisation and pixel order are applied here. Raises InputError for an
-    unknown task, a wrong image shape or dtype, and numbers that are not finite.
+    Grey images may be "n h w"; feature vectors are "n d", or a table whose columns may stand in any
+    order if training had a table, too. Pass images as they are in the data set (uint8, 0..255):
+    normalisation and pixel order are applied here. With `probabilities` the softmax of the logits;
+    with `names`, instead, the likeliest class of each example, "n", as one of `classes`. Raises
+    InputError for a task that is unknown or was forgotten, a wrong image shape or dtype, numbers
+    that are not finite or in another unit than in training, and columns that training did not have.
+    With traced x or task, as inside jax.jit, it is model.apply.
     """
-    row, hyper = model.rows[_place(model, task)], train.hyperparameters(model.config)
-    pixels = None if model.pixels is None else model.pixels[task]
-    inputs = normalised(x, model.image, model.mean[task], model.std[task], pixels)
-    logits = model.approach.predict(model.params, model.memory, inputs, row, hyper)
-    return logits[:, : model.network.classes[row]]
+    if names:
+        if traced(x) or traced(task):
+            raise InputError("names=True: inside jax.jit there are no texts: take the logits")
+        return np.array(classes(model, task))[np.argmax(predict(model, x, task), -1)]
+    if traced(x) or traced(task):
+        logits = model.apply(model.params, x, task)
+        return jax.nn.softmax(logits) if probabilities else logits
+    task = answering(model, task)
+    row, hyper = model.rows[task], train.hyperparameters(model.config)
+    network = jax.jit(model.approach.predict)  # compiled once for all calls with these shapes
+    x = examples(as_trained(x, about_task(model, task)), model.image)
+
+    def logits_of(some: np.ndarray) -> Array:
+        inputs = normalised(some, model.image, *_unit(model, task))
+        return network(model.params, model.memory, inputs, row, hyper)
+
+    logits = in_blocks(logits_of, x, model.config.eval_batch)[:, : model.network.classes[row]]
+    return jax.device_put(scipy.special.softmax(logits, axis=-1) if probabilities else logits)
 
 
 def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:
     """The accuracy 0..1 on `task` (counted from 0); images as for `predict`, labels "n".
 
-    Raises as `predict`, and InputError if there are no images, not one label for each, or labels
-    that the task does not have.
+    The labels are of `classes`; where these are text, their places 0, 1, ... will do, too. Raises
+    as `predict`, and InputError if there are no images, not one label for each, or labels that the
+    task does not have.
     """
-    x, y = numbers(x, "the images"), numbers(y, "the labels")
+    x, y = labelled(model, x, y, task)
+    return int(np.sum(np.argmax(predict(model, x, task), -1) == y)) / len(x)
+
+
+def labelled(model: Model, x: Any, y: Any, task: int) -> tuple[np.ndarray, np.ndarray]:
+    """Examples, and labels "n" as 0..classes-1, of `task`. Raises InputError as `evaluate`."""
+    if traced(x) or traced(y):
+        raise InputError(
+            "the images or labels are traced, as inside jax.jit: take model.apply there, which "
+            "gives logits"
+        )
+    x, names = columns.table(x, "the images")
+    x, y = numbers(x, "the images", names), labels.flat(y, "the labels")
     if not x.ndim or not len(x) or y.shape != x.shape[:1]:
         raise InputError(f"images {x.shape} and labels {y.shape}: expected a label for each image")
-    classes = model.network.classes[model.rows[_place(model, task)]]
-    strange = (y < 0) | (y >= classes) | (y % 1 != 0)
-    if strange.any():
-        raise InputError(
-            f"the labels hold {y[strange][0]:g}: task {task} has the labels 0..{classes - 1}"
-        )
-    size = model.config.eval_batch
-    right = sum(
-        int(np.sum(np.argmax(predict(model, x[i : i + size], task), -1) == y[i : i + size]))
-        for i in range(0, len(x), size)
-    )
-    return right / len(x)
+    task = answering(model, task)
+    y = labels.indices(y, classes(model, task), "the labels", task)
+    return columns.ordered(x, names, about_task(model, task).columns, "the images"), y
 
 
-def _place(model: Model, task: int) -> int:
-    """`task` as an int; InputError if the model has no such task."""
-    if not isinstance(task, (int, np.integer)) or not 0 <= task < len(model.names):
-        raise InputError(f"task {task}: the model has the tasks 0..{len(model.names) - 1}")
-    return int(task)
+def as_trained(x: Any, about: About) -> np.ndarray:
+    """Raw examples as an array of numbers whose columns stand as in training.
+
+    Raises InputError for other columns or another unit than in training, and as data.raw.numbers.
+    """
+    x, names = columns.table(x, "the images")
+    x = numbers(columns.ordered(x, names, about.columns, "the images"), "the images", about.columns)
+    scale.check(x, about.scale, "the images")
+    return x
+
+
+def _unit(model: Model, task: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The mean, std and pixel order of a task, as `normalised` takes them."""
+    pixels = None if model.pixels is None else model.pixels[task]
+    return model.mean[task], model.std[task], pixels
 
 
 def normalised(
-    x: np.ndarray,
-    image: tuple[int, ...],
-    mean: np.ndarray,
-    std: np.ndarray,
-    pixels: np.ndarray | None,
-) -> np.ndarray:
+    x: Array, image: tuple[int, ...], mean: Array, std: Array, pixels: Array | None
+) -> Array:
     """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order.
 
-    Grey images may be "n h w", and feature vectors (1x1 images) "n c". Raises InputError for other
-    shapes than `image` (h, w, c), and as data.raw.numbers.
+    Raises as `examples`; all but `image` may be traced.
     """
-    x = numbers(x, "the images")
+    x = examples(x, image)
+    if pixels is not None:
+        x = jnp.asarray(x) if traced(pixels) else x  # which indexes no array of NumPy
+        x = x.reshape(len(x), len(pixels))[:, pixels].reshape(x.shape)
+    each = (1, 1, 1, len(mean))
+    return (x.astype(np.float32) - mean.reshape(each)) / std.reshape(each)
+
+
+def examples(x: Array, image: tuple[int, ...]) -> Array:
+    """Raw images "n h w c" of the shape `image` (h, w, c) as an array.
+
+    Grey images may be "n h w", and feature vectors (1x1 images) "n c". Raises InputError for other
+    shapes, and as data.raw.numbers unless x is traced.
+    """
+    x = x if traced(x) else numbers(x, "the images")
     h, w, c = image
     shapes = [image, *[(h, w)] * (c == 1), *[(c,)] * (h == w == 1)]
     if x.shape[1:] not in shapes or not x.ndim:
         expected = ", ".join(map(str, shapes[-1]))
         raise InputError(f"the images are of shape {x.shape}: the model expects [n, {expected}]")
-    x = x.reshape(len(x), *image)
-    if pixels is not None:
-        x = x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
-    return (x.astype(np.float32) - mean) / std
+    return x.reshape(len(x), *image)

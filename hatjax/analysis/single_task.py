@@ -4,7 +4,7 @@ HAT's gates switch whole units off, so one task needs only a narrower network, w
 with a single head.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from hatjax import config as configs
 from hatjax import networks
 from hatjax.analysis import masks
-from hatjax.analysis.models import Model
+from hatjax.analysis.models import Model, about_task
 from hatjax.errors import InputError
 from hatjax.networks import rows
 from hatjax.protection import on_axis
-from hatjax.types import Network, Tree
+from hatjax.types import About, Network, Tree
 
 
 class Small(NamedTuple):
@@ -32,6 +32,22 @@ class Small(NamedTuple):
     mean: np.ndarray  # "c"
     std: np.ndarray  # "c"
     pixels: np.ndarray | None  # "hwc"
+    about: About = About()
+
+    def __repr__(self) -> str:
+        units = ", ".join(f"{layer} {len(places)}" for layer, places in self.units.items())
+        return f"<Small: the network of task {self.task!r} with the units {units}>"
+
+    def __reduce__(self) -> tuple:
+        """For pickle: without its functions, which are made again from the configuration."""
+        fields = self._asdict() | {"network": None, "config": configs.to_json(self.config)}
+        return _unpickled, (fields, self.network.classes)
+
+
+def _unpickled(fields: dict[str, Any], classes: tuple[int, ...]) -> Small:
+    config = configs.from_json(fields["config"])
+    network = networks.make(config, fields["image"], classes)
+    return Small(**fields | {"config": config, "network": network})
 
 
 def cut(model: Model, task: int) -> Small:
@@ -86,7 +102,8 @@ def cut(model: Model, task: int) -> Small:
         raise other
     pixels = None if model.pixels is None else model.pixels[task]
     own = model.names[task], network, params, units, model.image
-    return Small(config, *own, model.mean[task], model.std[task], pixels)
+    unit = model.mean[task], model.std[task], pixels
+    return Small(config, *own, *unit, about_task(model, task))
 
 
 def kept(

@@ -71,6 +71,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
             network.axes,
             s_max=step.hyper.approach.s_max,
             clip=step.hyper.approach.clip,
+            overflow=jnp.nan,  # an epoch that the runner takes back
             e_max=step.hyper.approach.e_max,
             cosh_max=step.hyper.approach.cosh_max,
         )
@@ -137,7 +138,7 @@ APPROACH = ApproachSpec(
     label="HAT",
     settings=Settings(),
     ranges={
-        "s_max": ranges.ABOVE_1,
+        "s_max": ranges.STEEPNESS,
         "c": ranges.WEIGHT,
         "clip": ranges.POSITIVE,
         "e_max": ranges.POSITIVE,
@@ -146,6 +147,7 @@ APPROACH = ApproachSpec(
         "derivative": ranges.one_of("usual", "exact"),
         "anneal": ranges.one_of("linear", "cosine"),
     },
+    usual={"c": (0, 4), "s_max": (10, 1000)},
     fixed=dict(
         # Embeddings start as "normal" N(0, 1), the paper's in most experiments, or "uniform"
         # U(0, 2), which opens all gates (section 4.4). "auto": as config.fidelity has it.

@@ -59,4 +59,5 @@ APPROACH = ApproachSpec(
     label="IMM-mean",
     settings=Settings(),
     ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+    usual={"lamb": (0, 100)},
 )

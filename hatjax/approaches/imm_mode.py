@@ -74,4 +74,5 @@ APPROACH = ApproachSpec(
     label="IMM-mode",
     settings=Settings(),
     ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+    usual={"lamb": (0, 100)},
 )

@@ -8,6 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.approaches.sgd_restart import keeping_start, restart
 from hatjax.config import ApproachSpec
 from hatjax.networks import rows
 from hatjax.training.losses import cross_entropy
@@ -19,7 +20,11 @@ COMMON = ("norms", "stats")
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD on the union of the tasks, no memory; each example goes to the head of its own task."""
+    """SGD on the union of the tasks; each example goes to the head of its own task.
+
+    Memory: none, or that of sgd_restart.keeping_start.
+    """
+    base = sgd.make(config, network)
 
     def loss(params, memory, batch, step):
         out = network.apply(params, batch.x, batch.task, key=step.key, weight=batch.weight)
@@ -33,8 +38,9 @@ def make(config: ConfigDict, network: Network) -> Approach:
         }
         return params | every, memory
 
-    return sgd.make(config, network)._replace(
-        begin_task=lambda params, memory, step: (network.init(step.key), memory),
+    return base._replace(
+        init=keeping_start(config, base.init),
+        begin_task=lambda params, memory, step: (restart(network, memory, step.key), memory),
         take=lambda params, memory, step: rows.take(params, step.task, COMMON),
         put=lambda params, own, memory, step: rows.put(params, own, step.task, COMMON),
         loss=loss,

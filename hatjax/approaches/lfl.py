@@ -17,9 +17,11 @@ from hatjax.networks import rows
 from hatjax.training.losses import mean
 from hatjax.types import Approach, Array, Network, Tree
 
+BATCH = 64  # of the published code: the unit of its lambda
+
 
 class Settings(NamedTuple):
-    lamb: float = 0.05  # weight of the features' squared distance
+    lamb: float = 0.05  # weight of the features' squared distance, summed over BATCH examples
     clip: float = 200.0  # largest global norm of a gradient
 
 
@@ -29,13 +31,21 @@ def body(params: Tree, task: Array) -> Tree:
 
 
 def make(config: ConfigDict, network: Network) -> Approach:
-    """SGD on cross-entropy + lambda/2 |h - h*|^2, the mean over the examples of a batch.
+    """SGD on cross-entropy + lambda/2 BATCH |h - h*|^2, the mean over the examples of a batch.
 
     h "b d" are the features and h* those of the network before the task, both without dropout.
     memory: "old", the trunk as the last task left it, with the norms of that task. There is no pull
-    in the first task. The published code takes the sum over the batch (hatjax.fidelity).
+    in the first task.
+
+    The published code takes the sum over the batch, so that lambda = 0.05 pulls twice as strongly
+    in batches of twice the size; BATCH makes the mean as strong as that sum in its own batches. Its
+    h are what the head reads in training: with dropout in the layers below, and none between the
+    last layer and the heads (hatjax.fidelity; a network without `undropped` has its own).
     """
-    base, chosen = sgd.make(config, network), departures(config)
+    chosen = departures(config)
+    if not chosen.distance_without_dropout:
+        network = network._replace(apply=network.undropped or network.apply)
+    base = sgd.make(config, network)
 
     def init(key):
         params, _ = base.init(key)
@@ -43,12 +53,15 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
-        h = network.apply(params, batch.x, step.task).features  # "b d"
+        h = out.features  # "b d"
+        if chosen.distance_without_dropout:
+            h = network.apply(params, batch.x, step.task).features
         old = network.apply(params | memory["old"], batch.x, step.task).features
         far = mean(jnp.sum(jnp.square(h - old), axis=-1) / 2, batch)
-        if not chosen.mean_distance:
-            far = far * jnp.sum(batch.weight)
-        return entropy + (step.seen > 0) * step.hyper.approach.lamb * far, out
+        # The published validation has batches of config.batch, too, and not of eval_batch.
+        summed = jnp.minimum(jnp.sum(batch.weight), config.batch)
+        size = BATCH if chosen.mean_distance else summed
+        return entropy + (step.seen > 0) * step.hyper.approach.lamb * size * far, out
 
     def end_task(params, memory, data, step):
         return params, {"old": body(params, step.task)}
@@ -61,4 +74,5 @@ APPROACH = ApproachSpec(
     label="LFL",
     settings=Settings(),
     ranges={"lamb": ranges.WEIGHT, "clip": ranges.POSITIVE},
+    usual={"lamb": (0, 100)},
 )

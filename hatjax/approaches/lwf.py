@@ -92,4 +92,5 @@ APPROACH = ApproachSpec(
     label="LwF",
     settings=Settings(),
     ranges={"lamb": ranges.WEIGHT, "temperature": ranges.POSITIVE, "clip": ranges.POSITIVE},
+    usual={"lamb": (0, 100), "temperature": (0.1, 20)},
 )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
+from hatjax.approaches.sgd_restart import keeping_start, restart
 from hatjax.config import ApproachSpec, ranges
 from hatjax.errors import InputError
 from hatjax.networks import modules, rows
@@ -57,6 +58,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     memory: "paths" "T L N" int32, the modules of each task's path; while a task learns, those of
     the rival whose turn it is. "held" "L M", 1 for the modules that earlier tasks use, else 0.
+    sgd_restart.keeping_start adds to it.
     InputError for another schedule than "plateau".
     """
     base = sgd.make(config, network, free)
@@ -76,8 +78,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
         }
 
     def begin_task(params, memory, step):
-        """Modules that no earlier task uses get fresh parameters."""
-        fresh, trunk = network.init(step.key)["trunk"], params["trunk"]
+        """Modules that no earlier task uses are restarted."""
+        fresh, trunk = restart(network, memory, step.key)["trunk"], params["trunk"]
 
         def renew(p: Array, new: Array, held: Array) -> Array:
             return jnp.where(jnp.expand_dims(held, range(1, p.ndim)) > 0, p, new)
@@ -113,7 +115,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return network.apply(rows.take(params, task) | own, x, task).logits
 
     return base._replace(
-        init=init,
+        init=keeping_start(config, init),
         begin_task=begin_task,
         take=take,
         put=put,
@@ -145,6 +147,7 @@ APPROACH = ApproachSpec(
         modules=16,  # in each layer
         active=3,  # of them on a path
     ),
+    epochs=2,  # as many as each of the published code's two rivals has
     structure=modules.make,
     check=check,
 )

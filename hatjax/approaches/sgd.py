@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -43,7 +44,8 @@ def make(
         return cross_entropy(out.logits, batch), out
 
     def optimizer(memory, step):
-        protected = protection.protect(rate(step.lr), clip=step.hyper.approach.clip)
+        # With NaN the runner takes back an epoch whose gradient's norm overflows.
+        protected = protection.protect(rate(step.lr), step.hyper.approach.clip, jnp.nan)
 
         def update(grads, state, own):
             share = free(own, memory, step)

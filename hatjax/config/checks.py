@@ -1,6 +1,7 @@
 """Whether a configuration can be used, told field by field."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -32,12 +33,8 @@ def check(config: ConfigDict) -> None:
     if name not in APPROACHES:
         raise unknown("approach", name, APPROACHES)
     spec = APPROACHES[name]
-    needs = [f"approach.{k}" for k in spec.fields()] + [f"network.{k}" for k in spec.network]
-    if absent := [path for path in needs if path not in mine]:
-        raise InputError(
-            f"config.approach.name = {name!r}: the configuration is that of another approach, "
-            f"without {absent[0]}; choose it by --config configs/baseline.py:{name},EXPERIMENT"
-        )
+    if lacking(mine, name):
+        raise other_approach(mine, name)
     network = mine.get("network.name")
     usual, optional = usual_fields(name, network), optional_fields(network)
     for path in usual:
@@ -52,10 +49,31 @@ def check(config: ConfigDict) -> None:
     if config.approach.gated != spec.gated:
         raise InputError(
             f"config.approach.gated = {config.approach.gated}: the approach {name!r} needs "
-            f"{spec.gated}"
+            f"{spec.gated}; {chosen_by(name)}"
         )
     if spec.check is not None:
         spec.check(config)
+
+
+def lacking(own: Mapping[str, Any], approach: str) -> list[str]:
+    """The fields that an approach needs and a configuration with the fields `own` does not have."""
+    spec = APPROACHES[approach]
+    needs = [f"approach.{k}" for k in spec.fields()] + [f"network.{k}" for k in spec.network]
+    return [path for path in needs if path not in own]
+
+
+def other_approach(own: Mapping[str, Any], approach: str) -> InputError:
+    """The error where an approach is named in the configuration, with fields `own`, of another."""
+    lacks = "".join(f", without {path}" for path in lacking(own, approach)[:1])
+    return InputError(
+        f"config.approach.name = {approach!r}: the configuration is that of another approach"
+        f"{lacks}; {chosen_by(approach)}"
+    )
+
+
+def chosen_by(approach: str) -> str:
+    """How a user chooses an approach."""
+    return f"choose it by --config configs/baseline.py:{approach},EXPERIMENT"
 
 
 def usual_fields(approach: str, network: object) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
+from hatjax.config import ranges
 from hatjax.config.experiments import EXPERIMENTS
 from hatjax.config.registry import APPROACHES, NETWORKS
 from hatjax.errors import InputError, unknown
@@ -34,11 +35,11 @@ def make(
     layout = e["baseline" if smaller else "network"]
     expand = e.get("expand_baseline" if smaller else "expand", {})
     own = e.get("approaches", {}).get(approach, {})
-    return ConfigDict(
+    c = ConfigDict(
         dict(
             experiment=experiment,  # a name for results
             seed=0,  # of permutations, task order, held-out share, parameters, shuffling, dropout
-            seeds=1,  # train so many at once: seed, seed + 1, ...
+            seeds=1,  # run so many at once: seed, seed + 1, ...; or those of a tuple, as (0, 5)
             grid="",  # and these settings, each with each: "approach.s_max=25,400 approach.c=0.1,1"
             at_once=0,  # at most so many of them in one program; 0: as many as the memory holds
             fidelity="paper",  # "paper": the equations; "code": the published code with its defects
@@ -71,9 +72,9 @@ def make(
             lr_factor=e["schedule"]["lr_factor"],  # lr is divided by it
             lr_patience=e["schedule"]["lr_patience"],  # after so many epochs without improvement
             lr_min=e["schedule"]["lr_min"],  # a task ends below it
-            epochs=e["schedule"]["epochs"],  # a task ends after so many
-            batch=e["schedule"]["batch"],
-            eval_batch=500,  # examples at once in evaluation
+            epochs=spec.epochs * e["schedule"]["epochs"],  # a task ends after so many
+            batch=e["schedule"]["batch"],  # examples of a step; at most all that a task has
+            eval_batch=500,  # examples at once in evaluation, likewise
             # Of matrix products and convolutions in float32: "default" is the device's own, on
             # NVIDIA's GPUs that of TensorFloat-32; "float32" is exact; or "bfloat16".
             precision="default",
@@ -89,6 +90,25 @@ def make(
             ),
         )
     )
+    free_types(c)
+    return c
+
+
+def free_types(config: ConfigDict) -> None:
+    """Let the fields that have no single type (Range.any_type) take values of any.
+
+    A ConfigDict otherwise refuses another type than that of a field's first value: it would take
+    config.seeds = 3, but not (0, 5) after it.
+    """
+    parts = [(config, ranges.FIELDS)]
+    if isinstance(network := config.get("network"), ConfigDict) and "name" in network:
+        spec = NETWORKS.get(str(network.name))
+        parts += [(network, dict(spec.ranges))] if spec else []
+    for part, of in parts:
+        for field in [k for k, r in of.items() if r.any_type and k in part]:
+            value = part[field]
+            del part[field]
+            part[field] = FieldReference(value, field_type=object)
 
 
 def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
@@ -133,6 +153,7 @@ def choose_network(config: ConfigDict, name: object) -> None:
         approach = APPROACHES.get(config.approach.name)
         added = {} if approach is None else dict(approach.network)
         config.network = ConfigDict(dict(name=name) | dict(NETWORKS[name].fields) | added)
+        free_types(config)
 
 
 def choose(config: ConfigDict, changes: dict[str, Any]) -> None:

@@ -40,6 +40,11 @@ def is_number(v: object) -> bool:
     return isinstance(v, int | float) and not isinstance(v, bool)
 
 
+def is_seeds(v: tuple) -> bool:
+    """Whether it has different seeds, at least one."""
+    return 0 < len(set(v)) == len(v) and all(type(n) is int and 0 <= n < 2**32 for n in v)
+
+
 def is_plain(v: Any) -> bool:
     """Whether it can be written as JSON and read again."""
     if isinstance(v, tuple):
@@ -50,6 +55,10 @@ def is_plain(v: Any) -> bool:
 POSITIVE = Range("a number from 1e-37 to 3e38", lambda v: 1e-37 <= v <= 3e38)
 WEIGHT = Range("a number from 0 to 3e38", lambda v: 0 <= v <= 3e38)
 ABOVE_1 = Range("a number above 1, at most 3e38", lambda v: 1 < v <= 3e38)
+STEEPNESS = Range(  # its square enters the gradient of the embeddings (hat.compensate)
+    "a number above 1, at most 1e18 (usual: 25 to 800), since its square must be a 32-bit number",
+    lambda v: 1 < v <= 1e18,
+)
 SHARE = Range("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
 COUNT = whole(1, 2**31 - 1)
 BATCH = whole(1, 10**6)
@@ -72,12 +81,20 @@ EXPAND = Range("a number above 0, at most 100", lambda v: 0 < v <= 100)
 CONV = one_of("auto", "patches", "native")
 NORM = one_of("batch", "layer", "group", "none")
 
+# Of runs and studies.
+SEEDS = Range(
+    "a whole number of at least 1, at most 10000, or a tuple of different whole numbers from 0 to "
+    "2**32 - 1",
+    lambda v: is_seeds(v) if isinstance(v, tuple) else type(v) is int and 1 <= v <= 10000,
+    any_type=True,
+)
+
 # The fields that every configuration has. Those of config.approach and config.network are checked
 # by the ranges in the approach's and the network's own file. Others may be anything of their type.
 FIELDS: dict[str, Range] = {
     "experiment": NAME,
     "seed": Range("a whole number from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32),
-    "seeds": whole(1, 10000),
+    "seeds": SEEDS,
     "at_once": whole(0, 2**31 - 1, " (0: all that fit)"),
     "fidelity": one_of("paper", "code"),
     "data.root": Range(

@@ -50,9 +50,13 @@ class ApproachSpec(NamedTuple):
     fixed: Mapping[str, Any] = {}
     # What the fields may be: {"s_max": ...}, and {"network.expand": ...} of config.network.
     ranges: Mapping[str, Range] = {}
+    # The least and the greatest usual value of some settings. Where a task learns nothing, those
+    # that lie outside are named as the likely cause (experiment.causes).
+    usual: Mapping[str, tuple[float, float]] = {}
     gated: bool = False  # whether the network's units have gates
     # Whether the published code gives it the smaller network of the MNIST experiments' baselines.
     smaller: bool = True
+    epochs: int = 1  # so many times the experiment's epochs are its default
     network: Mapping[str, Any] = {}  # fields that it adds to config.network, and their defaults
     # (config, trunk, image, classes) -> a network that it builds itself, from the stages of a
     # hatjax.networks.trunk.Trunk. None: the network as it is.

@@ -17,9 +17,17 @@ from hatjax.types import Array, Batch, Data, Split, Task, Turn
 
 
 def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False) -> int:
-    """The length N, in full batches, that fits `split` of any task (`union`: of all tasks)."""
+    """The length N that fits `split` of any task (`union`: of all tasks), in full batches.
+
+    A batch larger than that is cut to it, rather than padded (`at_most`).
+    """
     most = (sum if union else max)(len(getattr(task, split).y) for task in tasks)
-    return -(-most // batch) * batch
+    return -(-most // batch) * batch if batch < most else most
+
+
+def at_most(size: int, data: Data) -> int:
+    """The examples of a batch: `size`, or all N of the padded data if those are fewer."""
+    return min(size, data.y.shape[1])
 
 
 def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
@@ -30,9 +38,10 @@ def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
     image = math.prod(tasks[0].train.x.shape[1:])
     for field, split in (("batch", "train"), ("eval_batch", "valid"), ("eval_batch", "test")):
         size = config[field]
-        kept = capacity(tasks, split, size) * image * tasks[0].train.x.itemsize
+        length = capacity(tasks, split, size)
+        kept = length * image * tasks[0].train.x.itemsize
         memory.fits(
-            kept + 4 * size * (image + sum(config.network.get("widths", ()))),
+            kept + 4 * min(size, length) * (image + sum(config.network.get("widths", ()))),
             f"config.{field} = {size}: the {split} images of a task, in batches of that size,",
             "choose a smaller one",
         )

@@ -25,7 +25,8 @@ def read(path: Path) -> Raw:
         ) from error
     if missing := [k for k in ARRAYS if k not in arrays]:
         raise InputError(f"{path}: no array {', '.join(missing)}: expected {', '.join(ARRAYS)}")
-    return checked(str(path), *(arrays[k] for k in ARRAYS), names=arrays.get("classes"))
+    found = {k: arrays[k] for k in ARRAYS}
+    return checked(str(path), **found, names=arrays.get("classes"))
 
 
 def write(path: Path, raw: Raw) -> None:

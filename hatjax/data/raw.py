@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hatjax.data import columns, labels, scale
 from hatjax.errors import InputError, shown
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -17,7 +18,7 @@ class Raw(NamedTuple):
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    names: tuple[str, ...] | None = None  # of the classes 0, 1, ...; None: not known
+    names: labels.Labels | None = None  # of the classes 0, 1, ...; None: not known
 
     @property
     def classes(self) -> int:
@@ -47,7 +48,9 @@ def checked(where: str, x_train, y_train, x_test, y_test, *, names=None) -> Raw:
             f"{np.asarray(x_test).dtype}: give both in one unit and as one dtype"
         )
     raw = consistent(where, images["train"], y_train, images["test"], y_test)
-    return raw if names is None else raw._replace(names=named(where, names, raw.classes))
+    if names is None or (raw.names and isinstance(raw.names[0], str)):  # labels that are text
+        return raw
+    return raw._replace(names=named(where, names, raw.classes))
 
 
 def channels_last(shape: tuple[int, ...], where: str) -> None:
@@ -88,48 +91,36 @@ def named(where: str, names, classes: int) -> tuple[str, ...]:
 def consistent(where: str, x_train: np.ndarray, y_train, x_test: np.ndarray, y_test) -> Raw:
     """Images "n h w c" with their labels as a Raw.
 
-    Raises InputError, beginning with `where`, for labels that are not integers, a length that
-    differs between images and labels, an empty split, training and test images of different shapes,
-    or labels that are not 0..classes-1 with every class among the training images.
+    Raises InputError, beginning with `where`, for a length that differs between images and labels,
+    an empty split, training and test images of different shapes or units, and labels as
+    labels.encoded, which says what they may be.
     """
-    labels = {"train": np.asarray(y_train), "test": np.asarray(y_test)}
-    for (split, y), x in zip(labels.items(), (x_train, x_test), strict=True):
-        if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
-            raise InputError(
-                f"{where}: y_{split} is {y.dtype} of shape {y.shape}: expected integer labels [n]"
-            )
+    y_train = labels.flat(y_train, f"{where}: y_train")
+    y_test = labels.flat(y_test, f"{where}: y_test")
+    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         if len(x) != len(y):
             raise InputError(f"{where}: {len(x)} images but {len(y)} labels in {split}")
         if 0 in x.shape:
             raise InputError(f"{where}: x_{split} of shape {x.shape} is empty: expected images")
-    y_train, y_test = labels.values()
     if x_train.shape[1:] != x_test.shape[1:]:
         raise InputError(
             f"{where}: training images are {x_train.shape[1:]} but test images {x_test.shape[1:]}: "
             "expected one shape"
         )
-    known = np.unique(y_train)
-    if not np.array_equal(known, np.arange(len(known))):
-        raise InputError(
-            f"{where}: y_train holds the labels {_some(known)}: expected 0..classes-1 without gaps"
-        )
-    strange = np.setdiff1d(y_test, known)
-    if len(strange):
-        raise InputError(
-            f"{where}: y_test holds the labels {_some(strange)}, which y_train does not: expected "
-            f"0..{len(known) - 1}"
-        )
-    return Raw(x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32))
+    train, test, names = labels.encoded(where, y_train, y_test)
+    if x_train.dtype != np.uint8:  # those are in one unit
+        scale.check(x_test, scale.of(x_train), f"{where}: x_test")
+    return Raw(x_train, train, x_test, test, names)
 
 
 LARGEST = 1e38  # differences of such numbers are still finite in float32
 
 
-def numbers(x, where: str) -> np.ndarray:
+def numbers(x, where: str, names: tuple[str, ...] = ()) -> np.ndarray:
     """An array of numbers: uint8 stays, to save memory; others become float32.
 
     Raises InputError, beginning with `where`, for other dtypes, and for what is not a finite number
-    or too large for float32.
+    or too large for float32: in which rows and columns, which are called `names`.
     """
     try:
         x = np.asarray(x)
@@ -139,15 +130,14 @@ def numbers(x, where: str) -> np.ndarray:
         raise InputError(f"{where} is {x.dtype} of shape {x.shape}: expected numbers")
     if x.dtype == np.uint8:
         return x
-    if not np.isfinite(x).all():
-        raise InputError(f"{where} holds numbers that are not finite: leave those examples out")
-    if (np.abs(x) > LARGEST).any():
+    if (bad := ~np.isfinite(x)).any():
         raise InputError(
-            f"{where} holds numbers beyond {LARGEST:g}, too large for float32: divide them first"
+            f"{where} holds numbers that are not finite in {columns.rows_of(bad, names)}: leave "
+            "those examples out, or fill them in"
+        )
+    if (bad := np.abs(x) > LARGEST).any():
+        raise InputError(
+            f"{where} holds numbers beyond {LARGEST:g}, too large for float32, in "
+            f"{columns.rows_of(bad, names)}: divide them first"
         )
     return x.astype(np.float32)
-
-
-def _some(labels: np.ndarray) -> str:
-    text = ", ".join(map(str, labels[:12]))
-    return text + (", ..." if len(labels) > 12 else "")

@@ -1,36 +1,72 @@
 """The description of a run that --dry_run prints."""
 
+import textwrap
+from pathlib import Path
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
 from hatjax import config as configs
-from hatjax.experiment.run import prepare
+from hatjax.config import grid
+from hatjax.experiment.run import prepare, ready
 from hatjax.training import train
 from hatjax.training.flops import multiply_adds, products
 from hatjax.types import Approach, Task
+from hatjax.workdir import files
 
 
-def describe(config: ConfigDict) -> str:
-    """The configuration, tasks, parameter counts, FLOPs and device of a run."""
-    sequence, network = prepare(config)
-    approach = approaches.make(config, network)
+def describe(config: ConfigDict, runs: dict[str, ConfigDict], where: Path) -> str:
+    """The configuration, tasks, parameter counts, FLOPs and device of a run.
+
+    Of a sweep those of its first run, and the list of its `runs` (plans.replicas) in `where`.
+    Raises InputError if one cannot be used.
+    """
+    first = next(iter(runs.values()))
+    sequence, network = prepare(first)
+    approach = approaches.make(first, network)
     lines = [
         configs.to_json(config),
         f"{len(sequence)} tasks of {sequence[0].train.x.shape[1:]} images",
     ]
-    lines += [
-        f"  {t + 1:3d}  {task.name:24} {task.classes:3d} classes  {len(task.train.y):6d} train  "
-        f"{len(task.valid.y):6d} valid  {len(task.test.y):6d} test"
-        for t, task in enumerate(sequence)
-    ]
-    counts = networks.count(network)
-    lines += ["", f"{sum(counts.values()):,} parameters"]
-    lines += [f"  {part:6} {n:12,}" for part, n in counts.items()]
+    named: tuple = ()
+    for t, task in enumerate(sequence):
+        counts = "  ".join(f"{len(getattr(task, k).y):6d} {k}" for k in ("train", "valid", "test"))
+        lines.append(f"  {t + 1:3d}  {task.name:24} {task.classes:3d} classes  {counts}")
+        if task.about.labels not in ((), named):  # permuted tasks share them
+            lines += class_names(task)
+        named = task.about.labels
+    parts = networks.count(network)
+    lines += ["", f"{sum(parts.values()):,} parameters"]
+    lines += [f"  {part:6} {n:12,}" for part, n in parts.items()]
     if network.axes:  # a progressive network and PathNet have none, and loops of unknown length
-        lines += ["", f"{flops(config, approach, sequence):,} FLOPs an image, forward"]
+        lines += ["", f"{flops(first, approach, sequence):,} FLOPs an image, forward"]
+    if "" not in runs:
+        lines += ["", *listed(runs, where)]
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])
+
+
+def class_names(task: Task) -> list[str]:
+    """The names of a task's classes in the order of their labels 0, 1, ..., as lines."""
+    return textwrap.wrap(
+        "classes 0, 1, ...: " + ", ".join(map(str, task.about.labels)),
+        width=100,
+        initial_indent=" " * 7,
+        subsequent_indent=" " * 9,
+    )
+
+
+def listed(runs: dict[str, ConfigDict], where: Path) -> list[str]:
+    """The runs of a sweep, whether they have finished, and in how many programs they train."""
+    programs = grid.alike(runs)
+    for program in programs[1:]:  # raises for what cannot be used
+        ready(next(iter(program.values())))
+    several = f", in {len(programs)} programs or more" if len(programs) > 1 else ""
+    return [f"{len(runs)} runs in {where}{several}; the numbers above are those of the first"] + [
+        f"  {'finished' if files.finished(where / name, c) else 'to do':9} {name}"
+        for name, c in runs.items()
+    ]
 
 
 def flops(config: ConfigDict, approach: Approach, sequence: list[Task]) -> int:

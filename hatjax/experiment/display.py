@@ -1,16 +1,18 @@
 """Progress and results for people: a live line on a terminal, plain lines in a log."""
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 from rich.table import Column
 
 from hatjax.analysis import metrics
+from hatjax.experiment import notebook, pace
 
 MAX_COLUMNS = 12  # of a printed matrix
 
@@ -24,7 +26,10 @@ class Screen(Console):
 
 
 class Reporter:
-    """Prints the progress of training; on a terminal, the current epoch is one live line."""
+    """Prints the progress of training.
+
+    On a terminal and in a notebook, the current epoch is one line that renews itself.
+    """
 
     def __init__(
         self,
@@ -32,22 +37,22 @@ class Reporter:
         epochs: int,
         replicas: int = 1,
         quiet: bool = False,
-        done: int = 0,  # epochs trained before this start
+        verbose: bool = False,  # every epoch is a line, where there is no live one
+        earlier: Sequence[int] = (),  # epochs of each task that was learned before this start
     ):
-        self.tasks, self.epochs, self.replicas, self.done = tasks, epochs, replicas, done
-        self.console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
-        self.began = time.monotonic()
+        self.tasks, self.epochs, self.replicas, self.verbose = tasks, epochs, replicas, verbose
+        self.console: Console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
+        if self.console.is_jupyter:
+            self.console = notebook.Page(quiet=quiet)
+        self.pace, self.said = pace.Pace(len(tasks), epochs, earlier), time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
-            TextColumn("at most", table_column=Column(no_wrap=True, min_width=7)),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=15)),
             TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             console=self.console,
             transient=True,
         )
-        left = len(tasks) * epochs - done
-        self.total = self.bar.add_task("compiling ...", total=left)
+        self.live = self.bar.add_task("compiling ...", total=None, left="")
 
     def __enter__(self) -> "Reporter":
         if self.console.is_terminal:
@@ -56,30 +61,35 @@ class Reporter:
 
     def __exit__(self, *_) -> None:
         self.bar.stop()
+        if isinstance(self.console, notebook.Page):
+            self.console.now("")
 
     def epoch(self, rows: Sequence[dict]) -> None:
         """Show an epoch; `rows` has its line of metrics.jsonl for each replica that still trains.
 
         Shows the mean over replicas.
         """
-        row = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]}
+        row = mean(rows)
         row |= {k: rows[0][k] for k in ("task", "epoch")}
-        done = row["task"] * self.epochs + row["epoch"] + 1
+        self.pace.epoch()
+        left = self.pace.words(row["task"], row["epoch"] + 1)
         steep = f"s {row['s_first']:.3g}..{row['s_last']:.3g}  " if "s_first" in row else ""
         kept = f"  weights kept {row['kept']:.1%}" if "kept" in row else ""
         line = (
             f"task {row['task'] + 1}/{len(self.tasks)}  epoch {row['epoch'] + 1}/{self.epochs}  "
             f"{steep}loss {row['train_loss']:.3f}  train {row['train_accuracy']:.1%}  "
-            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  lr {row['lr']:.2g}{kept}"
+            f"valid {row['valid_accuracy']:.1%} ({row['valid_loss']:.3f})  "
+            f"lr {span(rows, 'lr')}{kept}"
         )
         if self.replicas > 1:
             line += f"  mean of {len(rows)} of {self.replicas} runs"
         if self.console.is_terminal:
-            self.bar.update(self.total, description=line, completed=done - self.done)
-        else:
-            spent = time.monotonic() - self.began
-            left = spent / (done - self.done) * (len(self.tasks) * self.epochs - done)
-            self.console.print(f"{line}  at most {left:.0f} s left")
+            self.bar.update(self.live, description=line, left=left)
+        elif isinstance(self.console, notebook.Page):
+            self.console.now(f"{line}  {left}".rstrip())
+        elif self.verbose or pace.due(row["epoch"] + 1, time.monotonic() - self.said):
+            self.console.print(f"{line}  {left}".rstrip())
+            self.said = time.monotonic()
 
     def warn_scarce(self, t: int, layers: Sequence[dict[str, float]]) -> None:
         """Warn before task t; `layers` has the shares of free units of each run that has few."""
@@ -99,7 +109,7 @@ class Reporter:
     def task(self, t: int, epochs: int, seconds: float, acc: np.ndarray) -> None:
         """Report task t; acc "R t+1" holds the runs' test accuracies on the tasks so far."""
         count, acc = len(acc), acc.mean(axis=0)
-        self.bar.update(self.total, completed=(t + 1) * self.epochs - self.done)
+        self.pace.task(epochs)
         before = f", on earlier tasks {acc[:-1].mean():.1%}" if t else ""
         name = f" {self.tasks[t]}" if self.replicas == 1 else ""
         runs = "" if self.replicas == 1 else f", mean of {count} runs"
@@ -107,6 +117,20 @@ class Reporter:
             f"task {t + 1}/{len(self.tasks)}{name}: test accuracy {acc[-1]:.1%}"
             f"{before} ({epochs} epochs, {seconds:.1f} s{runs})"
         )
+
+
+def mean(rows: Sequence[dict]) -> dict:
+    """The means over runs of their lines of metrics.jsonl; without s if their s_max differ."""
+    steep = [k for k in ("s_first", "s_last") if k in rows[0]]
+    differ = any(not math.isclose(r[k], rows[0][k], rel_tol=1e-5) for r in rows for k in steep)
+    keys = [k for k in rows[0] if not (differ and k in steep)]
+    return {k: sum(r[k] for r in rows) / len(rows) for k in keys}
+
+
+def span(rows: Sequence[dict], key: str) -> str:
+    """A number of the runs, "0.05", or the smallest and the largest, "0.0019..0.05"."""
+    ends = [f"{end(r[key] for r in rows):.2g}" for end in (min, max)]
+    return "..".join(dict.fromkeys(ends))
 
 
 def comparison(accs: dict[str, np.ndarray], where: Path) -> str:

@@ -1,15 +1,17 @@
-"""What happens after an epoch whose loss is not finite."""
+"""What happens when a loss is not finite: after the epoch, and at the end of its task."""
 
 import jax
 import numpy as np
 
-from hatjax.experiment import checkpoint
+from hatjax.experiment import causes, checkpoint
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.log import Log
 from hatjax.training import replicas, train
 from hatjax.types import Approach, Data, State, Tree, Turn
-from hatjax.workdir import files
+from hatjax.workdir import files, results
+
+LARGEST = 1e18  # of a gradient: the sum of squares overflows a little later, and so does its norm
 
 
 def handle(
@@ -37,17 +39,44 @@ def handle(
             log.say([f"warning: {what}: back to before this epoch, with the rate {lower:.2g}"])
             continue
         blamed = max(bad[0] - 1, 0) if len(bad) else batches - 1
-        progress.diverged[r] = (
+        helps = causes.of_divergence(config)
+        if helps.startswith("try"):
+            helps += ", or resume from before this epoch with --config.on_nan=lower"
+        why = (
             f"{what}; the largest gradient of step {blamed + 1} is that of "
-            f"{largest_gradient(inputs, approach, progress, r, blamed)}: try a smaller --config.lr "
-            f"(now {config.lr}) or --config.approach.clip (now {config.approach.clip}), or resume "
-            "from before this epoch with --config.on_nan=lower"
+            f"{largest_gradient(inputs, approach, progress, r, blamed)}: {helps}"
         )
-        place = inputs.places[r]
-        checkpoint.save(inputs, progress, only=r)
-        if replicas.writes():
-            with files.writing(place):
-                files.write_text(place / "diverged", progress.diverged[r])
+        give_up(inputs, progress, r, why)
+
+
+def give_up(inputs: Inputs, progress: Progress, r: int, why: str) -> None:
+    """End run r, with a checkpoint of its own and the reason in its workdir."""
+    progress.diverged[r] = why
+    checkpoint.save(inputs, progress, only=r)
+    if replicas.writes():
+        with files.writing(place := inputs.places[r]):
+            files.write_text(place / "diverged", why)
+
+
+def give_up_without_an_epoch(inputs: Inputs, progress: Progress, trained: set[int]) -> None:
+    """End the active runs in which every epoch of the task that ends has failed.
+
+    `trained` are the runs with an epoch since this start that has not.
+    """
+    t, doubtful = progress.task, sorted(set(progress.active()) - trained)
+
+    def without() -> list[int]:
+        """Those without an epoch before this start, too: it would have a line."""
+        lines = {r: results.read_rows(inputs.places[r] / "metrics.jsonl") for r in doubtful}
+        return [r for r, rows in lines.items() if all(row["task"] != t for row in rows)]
+
+    for r in replicas.told_by_first(without) if doubtful else ():
+        name = f"{inputs.names[r]}: " if inputs.names[r] else ""
+        why = (
+            f"{name}every epoch of task {t + 1} ended with a loss that is not a finite number, "
+            f"with all learning rates tried, from {inputs.configs[r].lr:g} down"
+        )
+        give_up(inputs, progress, r, f"{why}: {causes.of_divergence(inputs.configs[r])}")
 
 
 def largest_gradient(
@@ -65,4 +94,5 @@ def largest_gradient(
     found = jax.jit(sizes)(state, data, turn, train.hyperparameters(config))
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(found))
     path, size = max(leaves, key=lambda leaf: leaf[1])
-    return f"{jax.tree_util.keystr(path, simple=True, separator='/')} ({size:.2g})"
+    huge = ", too large for 32-bit numbers when squared" if LARGEST < size < np.inf else ""
+    return f"{jax.tree_util.keystr(path, simple=True, separator='/')} ({size:.2g}{huge})"

@@ -5,6 +5,7 @@ import functools
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax import networks
-from hatjax.analysis import models
+from hatjax.analysis import metrics, models
 from hatjax.data import tasks
-from hatjax.errors import Diverged, InputError, unknown
-from hatjax.experiment import run
+from hatjax.errors import Diverged, InputError, Interrupted, closest, shown
+from hatjax.experiment import notebook, run, stop
 from hatjax.workdir import files, results
 
 
@@ -25,6 +26,18 @@ class Result(NamedTuple):
 
     accuracy: np.ndarray  # "T T": [t, u] is the accuracy on task u's test examples after task t
     model: models.Model
+
+    def __repr__(self) -> str:
+        acc, t = self.accuracy, len(self.accuracy)
+        average, lost = metrics.average_accuracy(acc), metrics.forgetting(acc)
+        return (
+            f"<Result: accuracy {t} x {t}, after the last task {average:.1%} on average, "
+            f"forgetting {lost:.1%}; model {self.model!r}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the accuracies as a table."""
+        return notebook.table(self.accuracy, self.model.names) + f"<p>{escape(repr(self))}</p>"
 
 
 def fit(
@@ -37,13 +50,16 @@ def fit(
 ) -> Result:
     """Learn a sequence of tasks, each given as (x_train, y_train, x_test, y_test).
 
-    Examples are images "n h w" or "n h w c", or feature vectors "n d", of any numeric dtype; labels
-    are integers 0..classes-1, counted within each task. `settings` are configuration fields, by
+    Examples are images "n h w" or "n h w c", or feature vectors "n d", of any numeric dtype; tables
+    of pandas or polars are read by the names of their columns. Labels are those of each task: text,
+    whole numbers without gaps (0..classes-1, 1..classes, 10..19) or one-hot rows; hatjax.classes
+    says what a model's classes are called. `settings` are configuration fields, by
     path or nested: epochs=20, network={"widths": (800, 800)}, **{"approach.s_max": 200.0}.
     `network` and `optimizer` may also be a name, and `network` your own Flax module
     (hatjax.networks.register); the default is an MLP of 2 x 400 units.
 
-    Without a `workdir` nothing is kept on disk. With one, an interrupted run resumes, and a
+    Without a `workdir` nothing is kept on disk. With one, Ctrl-C and a notebook's interrupt save at
+    the end of the epoch before they raise KeyboardInterrupt, an interrupted run resumes, and a
     finished one is not trained again; a run with other settings or arrays is refused, unless
     `overwrite` starts over. Raises InputError for unusable arguments, and Diverged if the loss
     becomes NaN or infinite.
@@ -71,13 +87,16 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
             value = {"name": value}
         given |= _flat(name, value)
     if not isinstance(approach, str):
-        raise InputError(f"approach = {approach!r}: expected a name, as in approach='hat'")
+        raise InputError(
+            f"approach = {shown(approach)}: expected a name, as in approach='hat'; its settings "
+            "are given as **{'approach.c': 0.75}"
+        )
     config = configs.of_arrays(max(count, 1), approach, given.get("network.name", "mlp"))
     configs.choose(config, {k: v for k, v in given.items() if k.startswith("optimizer.")})
     known = configs.fields(config)
     for path, value in given.items():
         if path not in known:
-            raise unknown("setting", path, known)
+            raise _unknown(path, value, known)
         if path in FIXED:
             raise InputError(f"setting {path} = {value!r}: {FIXED[path]}")
         config.update_from_flattened_dict({path: _like(known[path], value, path)})
@@ -100,7 +119,10 @@ def _fit(
         where = Path(workdir or Path(folder) / "run")
         if not overwrite and files.finished(where, config):
             results.check_tasks(where, sequence)
-        (accuracy,) = run.run_sweep(where, {"": config}, overwrite, sequence=sequence, quiet=quiet)
+        with stop.interrupts() if workdir else contextlib.nullcontext() as stopping:
+            (accuracy,) = run.run_sweep(
+                where, {"": config}, overwrite, sequence=sequence, quiet=quiet, stopping=stopping
+            )
         return Result(accuracy, models.load(where))
 
 
@@ -115,6 +137,40 @@ FIXED = {
     "tasks.count": "the arrays are the tasks",
     "tasks.shuffle": "give the arrays in the order in which to learn them",
 }
+
+
+ONE_RUN = ("seeds", "grid", "at_once")  # fields of a configuration that are of no use to one run
+ARGUMENTS = ("approach", "network", "optimizer", "overwrite", "quiet", "workdir")
+ELSEWHERE = {  # what other libraries call them
+    "verbose": "quiet",
+    "silent": "quiet",
+    "learning_rate": "lr",
+    "batch_size": "batch",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "random_state": "seed",
+    "hidden_sizes": "network.widths",
+    "hidden_layer_sizes": "network.widths",
+}
+
+
+def _unknown(path: str, value: object, fields: Iterable[str]) -> InputError:
+    """The error for a setting that `fit` does not take: all it takes, and which may be meant."""
+    known = {*fields, *ARGUMENTS} - {*FIXED, *ONE_RUN}
+    # By their last part, too: "s_max" for "approach.s_max". Of two, the one with fewer parts.
+    last = {p.rpartition(".")[2]: p for p in sorted(known, key=lambda p: (-p.count("."), p))}
+    name = path.rpartition(".")[2]
+    near = ELSEWHERE.get(path) or last.get(name) or closest(path, known)
+    near = near or last.get(closest(name, last) or "")
+    form = f", written as **{{{near!r}: {shown(value)}}}" if near and "." in near else ""
+    hint = f" Did you mean {near!r}{form}?" if near else ""
+    if any(p.startswith(f"{path}.") for p in known):
+        kinds = "a name or a dict" if path in ARGUMENTS else "a dict"
+        hint = f" Expected {kinds}, as in {path}={{'FIELD': VALUE}}."
+    return InputError(
+        f"unknown setting {shown(path)}.{hint} Known: {', '.join(sorted(known))}; one with a point "
+        "is written as **{'data.examples': 500}."
+    )
 
 
 def _flat(path: str, value: object) -> dict[str, object]:
@@ -147,5 +203,7 @@ def _in_python() -> Iterator[None]:
     """Rewrite flags in error messages (--config.lr) as keyword arguments (lr)."""
     try:
         yield
+    except Interrupted as error:
+        raise KeyboardInterrupt(f"{error}: the same call goes on from there") from None
     except (InputError, Diverged) as error:
         raise type(error)(re.sub(r"(--)?\bconfig\.(?!json)|--(?=\w)", "", str(error))) from error

@@ -1,10 +1,11 @@
 """Logging while runs train: metrics.jsonl, TensorBoard and the screen."""
 
+import collections
 import contextlib
 from collections.abc import Sequence
 
 from hatjax.analysis import metrics
-from hatjax.experiment import display, tensorboard
+from hatjax.experiment import display, outcome, tensorboard
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.training import replicas, train
@@ -13,18 +14,22 @@ from hatjax.workdir import files, results
 
 
 class Log(contextlib.ExitStack):
-    """A context that is open while the runs train; `board` and `quiet` as in run.run_sweep."""
+    """A context that is open while the runs train; the flags are as in run.run_sweep."""
 
-    def __init__(self, inputs: Inputs, progress: Progress, quiet: bool, board: bool):
+    def __init__(
+        self, inputs: Inputs, progress: Progress, quiet: bool, board: bool, verbose: bool = False
+    ):
         super().__init__()
         self.places, self.inputs, self.writes = inputs.places, inputs, replicas.writes()
-        epochs = inputs.config.epochs
+        rows = results.read_rows(self.places[0] / "metrics.jsonl") if self.writes else []
+        counts = collections.Counter(row["task"] for row in rows)
         self.report = display.Reporter(
             [task.name for task in inputs.tasks[0]],
-            epochs,
+            inputs.config.epochs,
             inputs.count,
             quiet or not self.writes,
-            progress.task * epochs + progress.epoch,
+            verbose,
+            [counts[t] for t in range(progress.task)],
         )
         self.boards: dict[int, tensorboard.Board] = {}
         for r in progress.active() if board and self.writes else ():
@@ -54,14 +59,18 @@ class Log(contextlib.ExitStack):
         """Log a finished task; `params` and `memory` are those at its end, "R ..." on the host."""
         t, active = progress.task, progress.active()
         acc = progress.acc[:, t, : t + 1]
-        for r in self.boards.keys() & set(active):
+        gates = {}
+        for r in active if self.writes else ():
             own, remembered = self.inputs.of_run(r, params), self.inputs.of_run(r, memory)
             tasks, hyper = self.inputs.tasks[r], train.hyperparameters(self.inputs.configs[r])
-            past = approach.past(remembered)
-            gates = approach.gates(own, remembered, tasks[t].row, hyper)
-            with files.writing(self.places[r]):
-                self.boards[r].task(acc[r], [task.name for task in tasks], gates, past)
+            gates[r] = approach.gates(own, remembered, tasks[t].row, hyper)
+            if r in self.boards:
+                names, past = [task.name for task in tasks], approach.past(remembered)
+                with files.writing(self.places[r]):
+                    self.boards[r].task(acc[r], names, gates[r], past)
         self.report.task(t, progress.epoch, seconds, acc[active])
+        if approach.trained:
+            self.say(outcome.warnings(self.inputs, t, gates, acc[:, t]))
         if t + 1 < self.inputs.total:
             past = approach.past(memory)
             scarce = [metrics.scarce(past, r) for r in active]

@@ -20,14 +20,15 @@ def train_all(
     quiet: bool,
     board: bool,
     stopping: stop.Stopping,
+    verbose: bool = False,
 ) -> Progress:
     """Train the runs of a program on all tasks, resuming from a checkpoint if there is one.
 
-    Returns their final progress. Raises Interrupted and Unwritable.
+    The flags are as in run.run_sweep. Returns the final progress. Raises Interrupted, Unwritable.
     """
     program = replicas.compile(inputs.config, approach, inputs.placement.padded)
     progress, notes = resume.begin_or_resume(inputs, approach, program)
-    with Log(inputs, progress, quiet, board) as log:
+    with Log(inputs, progress, quiet, board, verbose) as log:
         log.say(notes)
         while progress.task < inputs.total and progress.active():
             began, t = time.monotonic(), progress.task
@@ -60,6 +61,7 @@ def train_task(
     t, config, fetch = progress.task, inputs.config, inputs.placement.fetch
     turn, data, valid = inputs.turn(t), inputs.data(t, "train"), inputs.data(t, "valid")
     active = set(progress.active()) - set(np.flatnonzero(fetch(progress.state.schedule.done)))
+    trained: set[int] = set()  # the runs with an epoch whose loss is finite
     clock = checkpoint.Clock(config.checkpoint.epochs, config.checkpoint.minutes)
     while approach.trained and active and progress.epoch < config.epochs:
         progress.state, scores = program.epoch(progress.state, data, valid, turn, inputs.hyper)
@@ -69,6 +71,7 @@ def train_task(
             rows[r] = row(inputs, approach, r, progress, {k: v[r] for k, v in scores.items()})
         if failed:
             failure.handle(inputs, approach, progress, log, failed, scores)
+        trained |= rows.keys()
         log.epoch(rows)
         active -= progress.diverged.keys() | set(np.flatnonzero(scores["done"]))
         progress.epoch += 1
@@ -77,6 +80,8 @@ def train_task(
                 checkpoint.save(inputs, progress)
                 clock.reset()
             halt(stopping, inputs, progress)
+    if approach.trained:
+        failure.give_up_without_an_epoch(inputs, progress, trained)
     return program.end(progress.state, data, turn, inputs.hyper)
 
 

@@ -12,7 +12,7 @@ from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.training import replicas, train
 from hatjax.types import Approach
-from hatjax.workdir import files, results
+from hatjax.workdir import files, results, versions
 
 
 def begin_or_resume(
@@ -52,6 +52,7 @@ def begin_or_resume(
                     files.write_text(place / "metrics.jsonl", found["metrics"][r])
                 if r not in progress.diverged:
                     results.write_tasks(place, inputs.tasks[r], inputs.fingerprints(r))
+                    notes.extend(filter(None, [versions.add(place)]))
 
     found = replicas.told_by_first(read_newest)
     number, notes = found["number"], found["notes"]

@@ -1,6 +1,7 @@
 """A whole experiment: learn the tasks in turn, evaluate, save the results."""
 
 import contextlib
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from hatjax import approaches, networks
 from hatjax import config as configs
 from hatjax.analysis import metrics, models
+from hatjax.config import grid
 from hatjax.data import feed, tasks
 from hatjax.errors import Diverged, Interrupted
 from hatjax.experiment import compilation, display, loop, stop, sweep, tensorboard
@@ -52,12 +54,15 @@ def run(
     overwrite: bool = False,
     board: bool = False,
     stopping: stop.Stopping | None = None,
+    verbose: bool = False,
 ) -> np.ndarray:
     """Train on all tasks, save the results in the workdir `where`, return the accuracies "T T".
 
     Like `run_sweep` for a single run, but prints a summary of the results.
     """
-    (acc,) = run_sweep(where, {"": config}, overwrite, board=board, stopping=stopping)
+    (acc,) = run_sweep(
+        where, {"": config}, overwrite, board=board, stopping=stopping, verbose=verbose
+    )
     print(recall(where))
     return acc
 
@@ -71,13 +76,15 @@ def run_sweep(
     quiet: bool = False,
     board: bool = False,
     stopping: stop.Stopping | None = None,
+    verbose: bool = False,
 ) -> list[np.ndarray]:
     """Train a sweep: the configurations `runs` by name (plans.replicas), in folders of `folder`.
 
     Returns the accuracies "T T" of each run. Interrupted runs resume and finished ones are kept,
-    unless `overwrite` starts all over. One program trains `at_once` runs (0: as many as fit into
-    memory). `sequence` is as in `prepare`, for a single run; `quiet` prints no progress; `board`
-    also writes TensorBoard event files; `stopping` comes from stop.requested.
+    unless `overwrite` starts all over. One program trains runs that are alike (grid.alike), at most
+    `at_once` of them (0: as many as fit into memory). `sequence` is as in `prepare`, for a single
+    run; `quiet` prints no progress, `verbose` every epoch even where no terminal shows a live line;
+    `board` also writes TensorBoard event files; `stopping` comes from stop.requested.
 
     Raises InputError for unusable input, before anything is written; Unwritable if results cannot
     be written; Interrupted if told to stop; and Diverged if a loss was not finite, after all other
@@ -91,40 +98,79 @@ def run_sweep(
         replicas.by_first(lambda: sweep.tidy(folder, list(runs)))
         return accuracies(folder, runs)
     compilation.use_cache()
-    config = next(iter(runs.values()))
-    sequence, network = prepare(config, sequence)
-    approach = approaches.make(config, network)
+    groups = [list(group) for group in grid.alike(runs)]
+    first = runs[groups[0][0]]
+    prepared = ready(first, sequence)
+    for names in groups[1:]:  # what cannot be used is refused before anything is written
+        ready_like(runs[names[0]], first, prepared)
     diverged: list[str] = []
     with contextlib.ExitStack() as locks:
         left = replicas.told_by_first(lambda: prepare_workdirs(folder, runs, overwrite, locks))
-        max_runs = at_once or len(left)
-        if len(left) > 1 and not at_once:
-            (max_runs,) = replicas.agreed([min(max_runs, replicas.fit(config, approach, sequence))])
-        if len(left) > max_runs and replicas.writes():
-            print(f"{len(left)} runs, {max_runs} at once")
-        programs = replicas.told_by_first(
-            lambda: plan_programs(folder, runs, left, max_runs, at_once, locks)
-        )
-        for program in programs:
-            if replicas.anywhere(stopping()):
-                raise Interrupted("stopped between two runs")
-            together = {name: configs.from_json(c) for name, c in program.items()}
-            seeds = {c.seed: c for c in together.values()}
-            sequences = {
-                s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()
-            }
-            approach = approach_of(config, sequence, len(together))
-            inputs = Inputs(folder, together, sequences, approach)
-            with (
-                advice(config, approach, sequence, inputs.count),
-                stopping.training(),
-                jax.set_mesh(inputs.placement.mesh),
-            ):
-                progress = loop.train_all(inputs, approach, quiet, board, stopping)
-            diverged += progress.diverged.values()
+        for names in groups:
+            some, config = [name for name in names if name in left], runs[names[0]]
+            if not some:
+                continue
+            sequence, approach = ready_like(config, first, prepared)
+            max_runs = most_at_once(len(some), at_once, config, approach, sequence)
+            programs = replicas.told_by_first(
+                functools.partial(plan_programs, folder, runs, some, max_runs, at_once, locks)
+            )
+            for program in programs:
+                if replicas.anywhere(stopping()):
+                    raise Interrupted("stopped between two runs")
+                if len(groups) > 1 and not quiet and replicas.writes():
+                    print(f"training {', '.join(program)}")
+                together = {name: configs.from_json(c) for name, c in program.items()}
+                seeds = {c.seed: c for c in together.values()}
+                sequences = {
+                    s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()
+                }
+                approach = approach_of(config, sequence, len(together))
+                inputs = Inputs(folder, together, sequences, approach)
+                with (
+                    advice(config, approach, sequence, inputs.count),
+                    stopping.training(),
+                    jax.set_mesh(inputs.placement.mesh),
+                ):
+                    progress = loop.train_all(
+                        inputs, approach, quiet, board, stopping, verbose
+                    )
+                diverged += progress.diverged.values()
     if diverged:
         raise Diverged("; ".join(dict.fromkeys(diverged)))
     return accuracies(folder, runs)
+
+
+def ready(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Approach]:
+    """The tasks and the approach of a configuration; as `prepare`."""
+    sequence, network = prepare(config, sequence)
+    return sequence, approaches.make(config, network)
+
+
+def ready_like(
+    config: ConfigDict, first: ConfigDict, prepared: tuple[list[Task], Approach]
+) -> tuple[list[Task], Approach]:
+    """As `ready`, where the configuration `first` is already `prepared`: equal tasks are shared."""
+
+    def data_of(config: ConfigDict) -> dict[str, object]:
+        parts = ("seed", "fidelity", "data.", "tasks.")
+        return {k: v for k, v in configs.fields(config).items() if k.startswith(parts)}
+
+    if config is first:
+        return prepared
+    return ready(config, prepared[0] if data_of(config) == data_of(first) else None)
+
+
+def most_at_once(
+    count: int, at_once: int, config: ConfigDict, approach: Approach, sequence: list[Task]
+) -> int:
+    """How many of `count` runs train in one program: `at_once`, or as many as fit into memory."""
+    most = at_once or count
+    if count > 1 and not at_once:
+        (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
+    if count > most and replicas.writes():
+        print(f"{count} runs, {most} at once")
+    return most
 
 
 def finished(folder: Path, runs: dict[str, ConfigDict]) -> bool:

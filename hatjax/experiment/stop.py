@@ -1,4 +1,4 @@
-"""Stopping with SIGTERM or Ctrl-C: a run in training saves a checkpoint first."""
+"""Stopping with Ctrl-C, SIGTERM or SIGHUP: a run in training saves a checkpoint first."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 RESUME = 75  # exit status (EX_TEMPFAIL): not finished, the same command resumes
 AGAIN = "the same command (without --overwrite) goes on"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal is closed
 REPEAT = 1.0  # seconds: a sooner signal is the same request, passed on by a shell or a scheduler
 
 
@@ -51,14 +51,17 @@ def install_handlers() -> dict[int, Any]:
     """Install Python handlers for SIGNALS; returns the previous handlers by signal.
 
     Python then writes each signal to its wakeup socket. Call this again after a library has
-    installed its own handlers, as jax.distributed does.
+    installed its own handlers, as jax.distributed does. Under nohup, which has SIGHUP ignored, that
+    stays so.
     """
-    return {s: signal.signal(s, lambda number, frame: None) for s in SIGNALS}
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    wanted = [s for s in SIGNALS if not (s == signal.SIGHUP and nohup)]
+    return {s: signal.signal(s, lambda number, frame: None) for s in wanted}
 
 
 @contextlib.contextmanager
 def requested() -> Iterator[Stopping]:
-    """Handle SIGTERM and Ctrl-C while the context is open; yields whether to stop.
+    """Handle SIGNALS while the context is open; yields whether to stop.
 
     During training the first signal asks the run to stop, and a later one ends the process at once
     with status RESUME. At other times the first one does. Python delays its own handlers during a
@@ -67,11 +70,16 @@ def requested() -> Iterator[Stopping]:
     stopping = Stopping()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
+    screens = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def listen() -> None:
         while number := ours.recv(1):
             if number[0] not in SIGNALS:
                 continue
+            if number[0] == signal.SIGHUP:  # to a closed terminal nothing can be written
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                for descriptor in screens:
+                    os.dup2(nowhere, descriptor)
             text, ends = stopping.on_signal()
             cursor = "\x1b[?25h" if ends and sys.stdout.isatty() else ""  # a live line hides it
             with contextlib.suppress(OSError):  # the reader of a pipe may have ended
@@ -93,3 +101,31 @@ def requested() -> Iterator[Stopping]:
         theirs.close()
         thread.join()
         ours.close()
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Stopping]:
+    """Handle Ctrl-C and the interrupt of a notebook's kernel in a Python program, as `requested`.
+
+    During training the first one asks the run to stop after the epoch, and a later one raises
+    KeyboardInterrupt, as one at other times does. Where the program has a handler of its own, or in
+    a thread, which cannot have one, nothing is changed.
+    """
+    stopping = Stopping()
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield stopping
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        text, ends = stopping.on_signal()
+        if ends:
+            raise KeyboardInterrupt
+        if text:
+            print(text, file=sys.stderr, flush=True)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

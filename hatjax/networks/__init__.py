@@ -28,6 +28,7 @@ from hatjax.errors import InputError, unknown
 from hatjax.fidelity import departures
 from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_squares, convolution, real_examples
+from hatjax.networks.stages import kept_whole
 from hatjax.networks.trunk import Trunk
 from hatjax.protection import PER_TASK
 from hatjax.types import Apply, Array, Network, Out, Tree
@@ -69,9 +70,11 @@ def make(
         config.network.conv = convolution(config.network.conv, replicas)
     network = _make(config, image, classes)
     if config.precision != "default":
+        precise = functools.partial(at_precision, config.precision)
         network = network._replace(
-            apply=at_precision(config.precision, network.apply),
-            squares=network.squares and at_precision(config.precision, network.squares),
+            apply=precise(network.apply),
+            squares=network.squares and precise(network.squares),
+            undropped=network.undropped and precise(network.undropped),
         )
     check_memory(network)
     return network
@@ -264,7 +267,9 @@ def wrap(
             {"trunk": shared},
             {name: jax.ShapeDtypeStruct((tasks, n), float) for name, n in units.items()},
         )
-    squares = None
+    squares = undropped = None
+    if isinstance(trunk, Trunk):
+        undropped = functools.partial(apply, trunk=trunk.clone(stages=kept_whole(trunk.stages)))
     if isinstance(trunk, Trunk) and not gated:
         squares = functools.partial(apply, trunk=trunk.clone(affine=affine_squares))
     return Network(
@@ -275,6 +280,7 @@ def wrap(
         units=units if gated else {},
         classes=classes,
         squares=squares,
+        undropped=undropped,
     )
 
 

@@ -64,3 +64,8 @@ def leave(stage: Stage, h: Array) -> Array:
 def scaled(stages: tuple[Stage, ...], factor: float) -> tuple[Stage, ...]:
     """The stages with so many times the units, rounded down, at least one."""
     return tuple(stage._replace(units=max(1, int(factor * stage.units))) for stage in stages)
+
+
+def kept_whole(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages, without dropout in the last one."""
+    return (*stages[:-1], stages[-1]._replace(rate=0.0))

@@ -56,14 +56,15 @@ def shares(past: Mapping[str, Array], task: Array, axes: Axes, net: Tree) -> Tre
 
 
 def protect(
-    inner: optax.GradientTransformation, clip: Array | None = None
+    inner: optax.GradientTransformation, clip: Array | None = None, overflow: float = 0.0
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer `inner`, which moves every parameter only as far as it is free.
 
     `update` takes one more argument, free=f: f(after) gives a tree like the parameters, of numbers
     0..1 that broadcast to them, as `shares` does. A gradient g becomes an update in three steps:
 
-    1. g is scaled to a global norm of at most `clip`, measured on g f;
+    1. g is scaled to a global norm of at most `clip`, measured on g f; where the norm overflows,
+       from about 1e19 on, by `overflow`: with 0 nothing moves then, with NaN it cannot be missed;
     2. `inner` is given g where f > 0 and 0 elsewhere, so that its moments know nothing of a weight
        that is held;
     3. the update u that it returns is multiplied by f, so that neither moments nor weight decay
@@ -89,6 +90,7 @@ def protect(
         if clip is not None:
             norm = global_norm(jax.tree.map(_times, grads, free(scale)))
             scale = jnp.minimum(1, clip / jnp.maximum(norm, 1e-30))
+            scale = jnp.where(jnp.isinf(norm), overflow, scale)
         share = free(scale)
         seen = jax.tree.map(
             lambda g, f: jnp.where(f > 0, _times(g, scale), jnp.zeros((), g.dtype)), grads, share

@@ -10,6 +10,8 @@
     after_every_task.csv    every metric of every run after every task
     over_seeds.csv          the same over the seeds
     figures/*.pdf, *.png    the paper's figures and the accuracy matrices
+    per_class.csv           with --confusion: the accuracy on every class, of every run
+    confusion.csv           with --confusion: which classes are taken for which
 
 Numbers and figures whose runs are missing are left out (rho needs runs of random and joint). The
 report and the command list them, with the commands that train these runs. So a study can be
@@ -28,13 +30,14 @@ def load(*paths: str | Path) -> "Runs":
     """The runs in and below folders as pandas frames: Runs(runs, epochs, tasks).
 
     README ("From runs to a paper") lists the columns. Damaged runs and duplicates are left out,
-    with a warning. InputError for a folder without runs, or if none can be read.
+    with a warning; another warns where seeds of one setting were trained by different versions.
+    InputError for a folder without runs, or if none can be read.
     """
     # Imported here to keep --help fast.
-    from hatjax.report import groups, numbers, read
+    from hatjax.report import groups, numbers, read, versions
 
     records, notes = read.read_all(paths)
     found, twice = groups.groups(records)
-    for note in [*notes, *twice]:
+    for note in [*notes, *twice, *versions.mixtures(found)]:
         warnings.warn(note, stacklevel=2)
     return numbers.all_values(r for runs in found.values() for r in runs)

@@ -2,6 +2,7 @@
 
     python -m hatjax.report results                        all runs below a folder
     python -m hatjax.report results/digits-hat-seed0 results/digits-sgd-seed0 --out=DIR
+    python -m hatjax.report results --confusion            with confusion matrices, by class
 
 The report leaves out what needs missing runs, and lists the commands that train them.
 """
@@ -15,6 +16,12 @@ from hatjax import cli
 from hatjax.errors import InputError
 
 OUT = flags.DEFINE_string("out", "report", "Folder for the report; an old report is replaced.")
+CONFUSION = flags.DEFINE_boolean(
+    "confusion",
+    False,
+    "Confusion matrices and per-class accuracies too: the finished runs' models classify the test "
+    "images, so their image sets must be in the data root.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -30,7 +37,7 @@ def main(argv: list[str]) -> None:
         where = Path(OUT.value)
         write.check(where)
         records, notes = read.read_all(argv[1:])
-        text, notes, lacks = write.write(records, where, notes)
+        text, notes, lacks = write.write(records, where, notes, CONFUSION.value)
     except InputError as error:
         cli.fail(error)
     print(text)

@@ -1,5 +1,6 @@
-"""The figures, each a function from numbers to a matplotlib figure."""
+"""The figures that are lines, each a function from numbers to a matplotlib figure."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,70 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hatjax import config as configs
-from hatjax.report import style
+from hatjax.report import heat, style
 from hatjax.report.names import paper
 from hatjax.report.numbers import METRICS, over_seeds, spread, title
-from hatjax.report.read import Record
 
-MAX_ANNOTATED = 12  # rows or columns of a matrix with numbers in the cells
-
-
-def heat(
-    matrix: pd.DataFrame, colours: str, form: str, limits: tuple[float, float] | None = None
-) -> Figure:
-    """A matrix as a heat map; its axes are labelled with the names of the frame, NaN stays blank.
-
-    `colours` is the label of the colour bar, with its unit; `form` formats the numbers in the map.
-    """
-    r, c = matrix.shape
-    fig, ax = style.figure(height=min(max(0.9 + 0.62 * style.WIDTH * r / c, 1.5), 4.5))
-    numbers = matrix.to_numpy()
-    low, high = limits or (np.nanmin(numbers), np.nanmax(numbers))
-    image = ax.imshow(numbers, cmap=style.MAP, vmin=low, vmax=high, aspect="auto")
-    ax.grid(False)
-    ax.set(ylabel=matrix.index.name, xlabel=matrix.columns.name)
-    for axis, names in ((ax.yaxis, matrix.index), (ax.xaxis, matrix.columns)):
-        step = -(-len(names) // MAX_ANNOTATED)
-        axis.set_ticks(range(0, len(names), step), [f"{name:g}" for name in names[::step]])
-    if max(r, c) <= MAX_ANNOTATED:
-        for i, j in zip(*np.nonzero(np.isfinite(numbers)), strict=True):
-            dark = numbers[i, j] < low + 0.55 * (high - low)
-            ax.text(j, i, form.format(numbers[i, j]), ha="center", va="center",
-                    fontsize=6 if c <= 8 else 5.2, color="white" if dark else "black")  # fmt: skip
-    bar = fig.colorbar(image, ax=ax, pad=0.02)
-    bar.set_label(colours)
-    bar.outline.set_linewidth(0.4)
-    return fig
+AXIS = 180  # points: about the length of the x axis between the first and the last number
+SLOTS = 5  # shifts of lines that could lie on each other
+MOST_MARKERS = 12  # on a line
+LONGEST = 56  # characters of a name that fit into a line of the legend
+MOST_VALUES = 8  # of a setting, each with a tick of its own
+LEAST = 0.005  # of a metric: smaller differences between settings look alike (Fig. 4)
 
 
-def of_tasks(matrix: np.ndarray, rows: str, columns: str) -> pd.DataFrame:
-    """A matrix "T T" of shares in percent, with tasks counted from 1."""
-    tasks = np.arange(1, len(matrix) + 1)
-    return 100 * pd.DataFrame(matrix, pd.Index(tasks, name=rows), pd.Index(tasks, name=columns))
+def legend(fig: Figure) -> None:
+    """Put the legend below the axes, in as many columns as the names allow, and make room."""
+    names = [name.split("\n") for name in fig.axes[0].get_legend_handles_labels()[1]]
 
+    def width(columns: int) -> float:  # points; matplotlib, too, makes the first columns longer
+        split = np.array_split(np.array([max(map(len, name)) for name in names]), columns)
+        return sum(30 + 3.5 * part.max() for part in split)
 
-def accuracy(record: Record) -> Figure | None:
-    """The accuracy matrix of a run, blank for tasks not learned yet; None for a single task."""
-    n, total = len(record.acc), len(record.names)
-    if n == 0 or total == 1:
-        return None
-    acc = np.full((total, total), np.nan)
-    acc[:n, :n] = np.where(np.tri(n, dtype=bool), record.acc, np.nan)
-    matrix = of_tasks(acc, "after learning task", "accuracy on task")
-    return heat(matrix, "test accuracy (%)", "{:.1f}" if total <= 8 else "{:.0f}", (0, 100))
-
-
-def reuse(shares: np.ndarray) -> Figure:
-    """The share of task i's weights that task j also uses, i < j, "T T" (the paper's Fig. 6)."""
-    later = np.where(np.tri(len(shares), k=-1, dtype=bool).T, shares, np.nan)
-    matrix = of_tasks(later, "weights of task i", "used again by task j").iloc[:-1, 1:]
-    return heat(matrix, "reused weights (%)", "{:.0f}", (0, 100))
-
-
-def legend(fig: Figure, ncols: int = 4) -> None:
-    """Put the legend below the axes."""
-    fig.legend(loc="outside lower center", ncols=ncols, frameon=False, handlelength=2.6,
+    columns = next(
+        n for n in (4, 3, 2, 1) if n == 1 or n <= len(names) and width(n) <= 72 * style.WIDTH
+    )
+    lines = -(-sum(map(len, names)) // columns)
+    fig.set_figheight(fig.get_figheight() + 0.14 * lines)
+    fig.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6,
                columnspacing=1.2)  # fmt: skip
 
 
@@ -80,28 +43,54 @@ def bars(ax: Axes, spreads: pd.DataFrame, x: str, metric: str, **look: Any) -> N
     """Plot a metric over the column `x`, with the 95 % intervals as error bars."""
     mean = METRICS[metric].scale * spreads[metric]
     low, high = (METRICS[metric].scale * spreads[f"{metric} {end}"] for end in ("low", "high"))
-    reach = np.array([mean - low, high - mean])
-    ax.errorbar(spreads[x], mean, np.nan_to_num(reach), elinewidth=0.5, capsize=1.2, capthick=0.5,
-                **look)  # fmt: skip
+    reach = np.maximum(np.nan_to_num(np.array([mean - low, high - mean])), 0)
+    # Without any interval a plain line: its sample in the legend has no bar, either.
+    ax.errorbar(spreads[x], mean, reach if reach.any() else None, elinewidth=0.5, capsize=1.2,
+                capthick=0.5, **look)  # fmt: skip
 
 
 def over_tasks(tasks: pd.DataFrame, metric: str) -> Figure | None:
     """A metric after every task, one line per approach; None if it is known after only one task.
 
-    Means over seeds, with 95 % intervals as error bars. With rho, the paper's Fig. 3.
+    Means over seeds, with 95 % intervals as error bars. With rho, the paper's Fig. 3. The lines are
+    set apart along x, so that no marker lies on another of nearly the same height.
     """
-    there = over_seeds(tasks).dropna(subset=metric)
-    if there["tasks learned"].nunique() < 2:
+    there = over_seeds(tasks.assign(approach=tasks["approach"].map(paper))).dropna(subset=metric)
+    learned = there["tasks learned"]
+    if learned.nunique() < 2:
         return None
-    fig, ax = style.figure(height=3.1)
-    for i, (label, line) in enumerate(there.groupby("approach", sort=False)):
-        look = style.of(label) if label in configs.APPROACHES else style.numbered(i)
-        front = 3 if label == "hat" else 2
-        bars(ax, line, "tasks learned", metric, label=paper(label), zorder=front, **look)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig, ax = style.figure(height=2.6)
+    looks = style.of_names(there["approach"].unique())
+    every = -(-int(learned.nunique()) // MOST_MARKERS)
+    ends = (learned.min(), learned.max())
+    aside = apart(there.groupby("approach", sort=False)[metric].mean(), ends, every)
+    for name, line in there.groupby("approach", sort=False):
+        place = line.assign(**{"tasks learned": line["tasks learned"] + aside[name]})
+        some = (len(line) - 1) % every, every  # with the last
+        bars(ax, place, "tasks learned", metric, label=textwrap.fill(name, LONGEST),
+             zorder=3 if name.startswith(paper("hat")) else 2, markevery=some, errorevery=some,
+             **looks[name])  # fmt: skip
+    ticks = learned.unique()
+    if len(ticks) > MOST_MARKERS:
+        ticks = MaxNLocator(integer=True).tick_values(*ends)
+    ax.set_xticks([t for t in ticks if ends[0] <= t <= ends[1]])
     ax.set(xlabel="number of tasks learned, t", ylabel=axis_label(metric))
     legend(fig)
     return fig
+
+
+def apart(heights: pd.Series, ends: tuple[float, float], every: int) -> dict[str, float]:
+    """How far to shift each line along x; `heights` has the mean height of each by name.
+
+    Lines that follow each other in height get different ones of at most SLOTS shifts, a marker's
+    width from each other where the distance of the markers, `every` units, allows it. `ends` are
+    the smallest and largest x.
+    """
+    slots = min(len(heights), SLOTS)
+    unit = AXIS / (ends[1] - ends[0])  # points
+    shift = min(style.SETTINGS["lines.markersize"], 0.8 * every * unit / slots) / unit
+    order = heights.sort_values(kind="stable").index
+    return {name: ((i % slots) - (slots - 1) / 2) * shift for i, name in enumerate(order)}
 
 
 def axis_label(metric: str, t: int | str = "t") -> str:
@@ -123,18 +112,24 @@ def hyperparameters(runs: pd.DataFrame) -> Figure | None:
     points = spread(runs.dropna(subset=metric), [r"$s_{\max}$", "c"])
     if len(points) < 2:
         return None
-    scale, form = METRICS[metric].scale, METRICS[metric].form
+    scale = METRICS[metric].scale
     last = axis_label(metric, runs["tasks"].max())
-    grid = scale * points.pivot(index="c", columns=r"$s_{\max}$", values=metric)
-    if min(grid.shape) > 1:
-        return heat(grid, last, form)
+    mean, deviation = (
+        scale * points.pivot(index="c", columns=r"$s_{\max}$", values=value).iloc[::-1]
+        for value in (metric, f"{metric} std")
+    )
+    if min(mean.shape) > 1:
+        return heat.settings(mean, deviation, last, LEAST * scale)
     fig, ax = style.figure()
-    x = "c" if len(grid) > 1 else r"$s_{\max}$"
+    x = "c" if len(mean) > 1 else r"$s_{\max}$"
     points = points.sort_values(x)
     bars(ax, points, x, metric, **style.of("hat"))
     ax.set(xlabel=x, ylabel=last)
     if points[x].min() > 0:
         ax.set_xscale("log")
+    if len(points) <= MOST_VALUES:
+        ax.set_xticks(points[x], [f"{v:g}" for v in points[x]])
+        ax.set_xticks([], minor=True)
     return fig
 
 
@@ -148,15 +143,17 @@ def capacity(epochs: pd.DataFrame) -> Figure | None:
         return None
     fig, ax = style.figure()
     epoch = np.arange(1, len(used) + 1)
+    every = max(len(used) // MOST_MARKERS, 1)
     for i, layer in enumerate(used):
-        ax.plot(epoch, used[layer], label=layer.removeprefix("used_"),
-                markevery=max(len(used) // 12, 1), **style.numbered(i))  # fmt: skip
+        start = i * every // used.shape[1]  # so that no marker lies on another
+        ax.plot(epoch, used[layer], label=layer.removeprefix("used_"), markevery=(start, every),
+                **style.numbered(i))  # fmt: skip
     for at in np.flatnonzero(np.diff(epochs["task"])):
         ax.axvline(at + 1.5, color="0.6", linewidth=0.6, linestyle=":")
     ax.set(xlabel="epoch, over all tasks (dotted: the next task begins)",
            ylabel="units used so far (%)", ylim=(0, 103),
            xlim=(0.5, len(used) + 0.5))  # fmt: skip
-    legend(fig, ncols=5)
+    legend(fig)
     return fig
 
 

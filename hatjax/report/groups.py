@@ -2,17 +2,23 @@
 
 Runs of an experiment with the same setting (settings.py) form a group, with a table and figures.
 Runs in it are labelled by approach and variant; runs with the same label differ only in the seed.
+A label does not depend on the other runs: it is what the frames and CSV files have. In the tables
+and figures of a group, a run's name has only what differs among them.
 """
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from hatjax import config as configs
-from hatjax.report.names import short, words
+from hatjax.analysis import metrics
+from hatjax.report.names import paper, short, words
 from hatjax.report.read import Record
 from hatjax.report.settings import known
 
 Groups = dict[str, list[Record]]  # name -> runs, sorted by approach, variant and seed
+MANY = 9  # settings of an approach that a figure can show as lines: a grid of three by three
 
 
 def groups(records: Iterable[Record]) -> tuple[Groups, list[str]]:
@@ -29,7 +35,13 @@ def groups(records: Iterable[Record]) -> tuple[Groups, list[str]]:
         if r is not k
     ]
     each = [list(runs) for _, runs in itertools.groupby(kept, key=lambda r: order(r)[:3])]
-    return {name(runs[0], [other[0] for other in each]): runs for runs in each}, notes
+    return {name(runs[0], [other[0] for other in each]): by_name(runs) for runs in each}, notes
+
+
+def by_name(records: Sequence[Record]) -> list[Record]:
+    """The runs of a group, sorted by approach, what varies among its runs, and seed."""
+    differ = varied(records)
+    return sorted(records, key=lambda r: (order(r)[3], ordered(told(r, differ)), r.seed))
 
 
 def order(record: Record) -> tuple:
@@ -64,11 +76,87 @@ def name(record: Record, others: Iterable[Record]) -> str:
     return record.config.experiment + (f" ({', '.join(told)})" if told else "")
 
 
-def shown(records: Iterable[Record]) -> list[Record]:
-    """The runs for the figures: for each approach those without a variant, or all if none is."""
+def varied(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The approach's own fields (dotted paths) that differ among the runs of each approach."""
+    mine: dict[str, list[Record]] = {}
+    for r in records:
+        mine.setdefault(r.approach, []).append(r)
+    return {
+        approach: [
+            k
+            for k in sorted({k for r in runs for k in r.variant})
+            if len({repr(values(r).get(k)) for r in runs}) > 1
+        ]
+        for approach, runs in mine.items()
+    }
+
+
+def values(record: Record) -> dict[str, object]:
+    """Every field of a run that may be in its variant, be it at its default or not."""
+    return configs.fields(record.config) | record.variant
+
+
+def told(record: Record, differ: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    """The values of a run in the fields of `varied`."""
+    found = values(record)
+    return {k: found[k] for k in differ[record.approach] if k in found}
+
+
+def names(records: Iterable[Record]) -> dict[str, str]:
+    """The name of each label in the tables and figures of a group: "HAT (c=0.75, s_max=400)".
+
+    It has the approach's name as in the paper, and the value of each field that varies among its
+    runs, also where that is the default.
+    """
     records = list(records)
-    plain = {r.approach for r in records if not r.variant}
-    return [r for r in records if not r.variant or r.approach not in plain]
+    differ = varied(records)
+    fields = {r.label: words(told(r, differ)) for r in records}
+    return {
+        r.label: paper(r.approach) + (f" ({fields[r.label]})" if fields[r.label] else "")
+        for r in records
+    }
+
+
+def shared(records: Iterable[Record]) -> str:
+    """What all runs of an approach have in place of its defaults: "HAT: c=0.1; EWC: lamb=50"."""
+    records = list(records)
+    differ = varied(records)
+    found = {
+        r.approach: words({k: v for k, v in r.variant.items() if k not in differ[r.approach]})
+        for r in records
+    }
+    return "; ".join(f"{paper(approach)}: {fields}" for approach, fields in found.items() if fields)
+
+
+def shown(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """The runs for the figures over tasks, and a sentence for each approach that has others, too.
+
+    Of an approach, those without a variant; if there are none all, or of more than MANY settings
+    the one with the best average accuracy.
+    """
+    found: list[Record] = []
+    sentences = []
+    for approach, runs in itertools.groupby(records, key=lambda r: r.approach):
+        settings: dict[str, list[Record]] = {}
+        for r in runs:
+            settings.setdefault(r.label, []).append(r)
+        every = list(settings.values())
+        some, which = [s for s in every if not s[0].variant], "the defaults alone"
+        if not some and len(every) > MANY:
+            some, which = [max(every, key=standing)], "the one with the best average accuracy"
+        some = some or every
+        found += itertools.chain(*some)
+        if len(some) < len(every):
+            sentences.append(f"Of {len(every)} settings of {paper(approach)}: {which}.")
+    return found, sentences
+
+
+def standing(seeds: Sequence[Record]) -> tuple[int, float]:
+    """How many tasks all seeds of a setting have learned, and their average accuracy after them."""
+    learned = min(len(r.acc) for r in seeds)
+    if not learned:
+        return 0, 0.0
+    return learned, float(np.mean([metrics.average_accuracy(r.acc) for r in seeds]))
 
 
 def reference(record: Record, approach: str, records: Sequence[Record]) -> Record | None:

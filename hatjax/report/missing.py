@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from hatjax import config as configs
 from hatjax.report.commands import command, consecutive, main
-from hatjax.report.groups import Groups, reference
-from hatjax.report.numbers import METRICS, Runs
+from hatjax.report.groups import Groups, names, reference
+from hatjax.report.numbers import FEWEST, METRICS, Runs
 from hatjax.report.read import Record
 
 REFERENCES = tuple(dict.fromkeys(a for m in METRICS.values() for a in m.needs))
@@ -59,7 +59,7 @@ def references(name: str, records: Sequence[Record], every: Sequence[Record]) ->
         some = sorted({
             r.seed for r in compared(records) if r.names and not reference(r, approach, every)
         })  # fmt: skip
-        metrics = [m for m in METRICS if approach in METRICS[m].needs]
+        metrics = [METRICS[m].label or m for m in METRICS if approach in METRICS[m].needs]
         if some:
             yield Missing(
                 f"{name}: {' and '.join(metrics)} for seed{'s' if len(some) > 1 else ''} "
@@ -85,17 +85,21 @@ def approaches(name: str, records: Sequence[Record]) -> Iterator[Missing]:
 
 
 def seeds(name: str, records: Sequence[Record]) -> Iterator[Missing]:
-    """Standard deviations and intervals of runs with a single seed."""
-    labels = [r.label for r in records]
-    alone = [r for r in compared(records) if labels.count(r.label) == 1]
-    if alone:
-        first = alone[0]
-        more = command(name, records, first.approach, [first.seed + 1, first.seed + 2])
-        yield Missing(
-            f"{name}: standard deviation and interval of {', '.join(r.label for r in alone)}, "
-            "which ran with one seed" + ("" if first.variant else "; for example"),
-            () if first.variant else (more,),
-        )
+    """Standard deviations and intervals of runs with too few seeds."""
+    labels, named = [r.label for r in records], names(records)
+    lacking = {1: "standard deviation and interval", 2: "interval"}
+    for count, what in lacking.items():
+        few = {r.label: r for r in compared(records) if labels.count(r.label) == count}
+        if few:
+            last = next(iter(few.values()))
+            seeds = [last.seed + 1 + i for i in range(FEWEST - count)]
+            more = command(name, records, last.approach, seeds)
+            yield Missing(
+                f"{name}: {what} of {', '.join(named[label] for label in few)}, "
+                f"which ran with {count} seed{'s' if count > 1 else ''}"
+                + ("" if last.variant else "; for example"),
+                () if last.variant else (more,),
+            )
 
 
 def undefined(
@@ -107,7 +111,7 @@ def undefined(
     random = any((r := reference(record, "random", every)) and len(r.acc) for record in records)
     if joint and random and tasks["rho"].isna().all():
         yield Missing(
-            f"{name}: rho, since joint training is at chance (eq. 6 divides by its gain over "
+            f"{name}: ρ (rho), since joint training is at chance (eq. 6 divides by its gain over "
             "guessing): train longer, or on more images"
         )
 
@@ -125,7 +129,7 @@ def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
     grid = hat("--config.grid=approach.s_max=25,100,400,800 approach.c=0.1,0.75,2.5,4")
     alone = main("hat_compression.py:mnist")
     needs = {
-        "fig3": ("Fig. 3, rho over the number of tasks: it needs random, joint and others", ()),
+        "fig3": ("Fig. 3, ρ (rho) over the number of tasks: it needs random, joint and others", ()),
         "fig4": ("Fig. 4, the effect of s_max and c: it needs a grid of both", (grid,)),
         "fig5": ("Fig. 5, the capacity used over training: it needs a run of HAT", (hat(),)),
         "fig6": ("Fig. 6, weights used again by later tasks: it needs a run of HAT", (hat(),)),

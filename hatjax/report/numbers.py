@@ -1,5 +1,6 @@
 """The metrics of runs as pandas frames, and their statistics over seeds."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from scipy import special
 
 from hatjax import config as configs
 from hatjax.analysis import metrics
+from hatjax.report import versions
 from hatjax.report.groups import reference
 from hatjax.report.names import words
 from hatjax.report.read import Record
@@ -23,6 +25,8 @@ class Metric(NamedTuple):
     unit: str = "%"
     form: str = "{:+z.1f}"
     first: int = 2  # defined from this number of tasks on
+    bounds: tuple[float, float] = (-1, 1)  # of its values, before they are scaled to the unit
+    label: str = ""  # in tables and figures, if it is another than in the frames
 
     @property
     def scale(self) -> float:
@@ -36,22 +40,27 @@ def every(metric: Callable[..., float]) -> Callable[..., np.ndarray]:
 
 
 METRICS = {
-    "average accuracy": Metric(every(metrics.average_accuracy), form="{:.1f}", first=1),
+    "average accuracy": Metric(
+        every(metrics.average_accuracy), form="{:.1f}", first=1, bounds=(0, 1)
+    ),
     "forgetting": Metric(every(metrics.forgetting), form="{:z.1f}"),
     "backward transfer": Metric(every(metrics.backward_transfer)),
     "forward transfer": Metric(every(metrics.forward_transfer), ("sgd_restart",)),
     "intransigence": Metric(every(metrics.intransigence), ("joint",), first=1),
-    "rho": Metric(metrics.forgetting_ratio, ("random", "joint"), "", "{:+z.2f}", 1),
+    "rho": Metric(
+        metrics.forgetting_ratio, ("random", "joint"), "", "{:+z.2f}", 1, (-math.inf, math.inf), "ρ"
+    ),
 }
+FEWEST = 3  # seeds, for an interval: that of two would reach nine deviations to either side
 SPREADS = [f"{m}{part}" for m in METRICS for part in ("", " std", " low", " high")]
 LINE = ["experiment", "setting", "approach"]  # the columns that seeds have in common
 IDENTITY = ["workdir", *LINE, "seed"]
 
 
 def title(metric: str) -> str:
-    """A metric with its unit: "forgetting (%)"."""
-    unit = METRICS[metric].unit
-    return f"{metric} ({unit})" if unit else metric
+    """A metric in tables and figures, with its unit: "forgetting (%)", "ρ"."""
+    name, unit = METRICS[metric].label or metric, METRICS[metric].unit
+    return f"{name} ({unit})" if unit else name
 
 
 class Runs(NamedTuple):
@@ -62,10 +71,20 @@ class Runs(NamedTuple):
     tasks: pd.DataFrame  # a row for each task that a run has learned
 
     def of(self, records: Iterable[Record]) -> "Runs":
-        """The rows of the given runs."""
-        some = [str(r.where) for r in records]
-        runs, epochs, tasks = (frame[frame["workdir"].isin(some)] for frame in self)
-        return Runs(runs, epochs, tasks)
+        """The rows of the given runs, in their order."""
+        places = {str(r.where): i for i, r in enumerate(records)}
+
+        def some(frame: pd.DataFrame) -> pd.DataFrame:
+            place = frame["workdir"].map(places).dropna()
+            return frame.loc[place.sort_values(kind="stable").index]
+
+        return Runs(*map(some, self))
+
+    def named(self, names: Mapping[str, str]) -> "Runs":
+        """With the names of tables and figures (groups.names) in the column "approach"."""
+        return Runs(
+            *(f.assign(approach=f["approach"].map(lambda a: names.get(a, a))) for f in self)
+        )
 
 
 def all_values(records: Iterable[Record]) -> Runs:
@@ -89,13 +108,14 @@ def all_values(records: Iterable[Record]) -> Runs:
 
 
 def of_run(record: Record, curves: Mapping[str, np.ndarray]) -> dict[str, object]:
-    """A row: the identity and state of a run, its metrics so far, and its configuration."""
+    """A row: identity and state of a run, its metrics so far, its configuration and versions."""
     stands = {
         "state": record.state, "finished": record.finished, "tasks": len(record.names),
         "tasks learned": len(record.acc),
     }  # fmt: skip
     last = {m: curve[-1] if len(curve) else np.nan for m, curve in curves.items()}
     fields = configs.fields(record.config)
+    fields |= versions.columns(record)
     return identity(record) | stands | last | {k: fields[k] for k in fields if k not in IDENTITY}
 
 
@@ -129,13 +149,19 @@ def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Statistics over seeds: each metric over the rows that agree in the columns `by`.
 
     For rho: its mean "rho", its sample standard deviation "rho std", and the 95 % confidence
-    interval of the mean (Student's t), "rho low" to "rho high". "seeds" is the number of rows. NaN
-    is left out; a single value has only a mean.
+    interval of the mean (Student's t), "rho low" to "rho high", within the metric's bounds.
+    "seeds" is the number of rows. NaN is left out; a single value has only a mean, and fewer than
+    FEWEST have no interval.
     """
     groups = frame.groupby(list(by), sort=False)[list(METRICS)]
     mean, std, n = groups.mean(), groups.std(), groups.count()
-    reach = special.stdtrit(n - 1, 0.975) * std / n**0.5
-    parts = {"": mean, " std": std, " low": mean - reach, " high": mean + reach}
+    reach = (special.stdtrit(n - 1, 0.975) * std / n**0.5).where(n >= FEWEST)
+    low, high = (pd.Series({m: METRICS[m].bounds[i] for m in METRICS}) for i in (0, 1))
+    parts = {
+        "": mean, " std": std,
+        " low": (mean - reach).clip(low, axis="columns"),
+        " high": (mean + reach).clip(upper=high, axis="columns"),
+    }  # fmt: skip
     found = pd.concat([part.add_suffix(k) for k, part in parts.items()], axis=1)[SPREADS]
     found.insert(0, "seeds", n["average accuracy"])  # which every run has after every task
     return found.reset_index()

@@ -8,12 +8,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hatjax.report import tables
+from hatjax.report import tables, versions
 from hatjax.report.gallery import Picture
-from hatjax.report.groups import Groups
+from hatjax.report.groups import Groups, names, shared
 from hatjax.report.missing import Missing
 from hatjax.report.names import slug, words
 from hatjax.report.numbers import Runs
+from hatjax.report.read import Record
 
 MARK = "<!-- made by hatjax.report -->"  # identifies the folder of a report
 
@@ -21,12 +22,16 @@ MARK = "<!-- made by hatjax.report -->"  # identifies the folder of a report
 def page(
     groups: Groups,
     found: Runs,
+    classes: pd.DataFrame,
     pictures: Sequence[Picture],
     lacks: Sequence[Missing],
     notes: Sequence[str],
     where: Path,
 ) -> str:
-    """The HTML of the page; `where` is the folder with the PNG files of the pictures."""
+    """The HTML of the page; `where` is the folder with the PNG files of the pictures.
+
+    `classes` has the accuracies by class (confusion.frames); no rows if they were not asked for.
+    """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -39,11 +44,15 @@ def page(
             {
                 "name": name,
                 "slug": slug(name),
-                "setting": words(records[0].setting),
-                "by_metric": tables.by_metric(found.of(records)),
-                "by_tasks": tables.by_tasks(found.of(records)),
-                "pictures": [p for p in pictures if p.group == name and p.kind != "matrix"],
+                "setting": "; ".join(filter(None, (words(records[0].setting), shared(records)))),
+                "by_metric": tables.by_metric(found.of(records).named(names(records))),
+                "by_tasks": tables.by_tasks(found.of(records).named(names(records))),
+                "pictures": [
+                    p for p in pictures if p.group == name and p.kind not in ("matrix", "confusion")
+                ],
                 "matrices": [p for p in pictures if p.group == name and p.kind == "matrix"],
+                "confusions": [p for p in pictures if p.group == name and p.kind == "confusion"],
+                "by_class": by_class(classes, records),
             }
             for name, records in groups.items()
         ],
@@ -54,11 +63,25 @@ def page(
     )
 
 
+def by_class(classes: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
+    """The table of the accuracies by class of a group."""
+    mine = classes[classes["workdir"].isin([str(r.where) for r in records])]
+    if mine.empty:
+        return mine
+    return tables.by_class(mine.assign(approach=mine["approach"].map(names(records))))
+
+
 def runs(groups: Groups, found: Runs) -> pd.DataFrame:
-    """The table of all runs: their state, and their average accuracy so far."""
-    of = {str(r.where): name for name, records in groups.items() for r in records}
-    table = found.runs[["workdir", "approach", "seed", "state"]].copy()
-    table.insert(1, "experiment", found.runs["workdir"].map(of))
-    so_far = found.runs["average accuracy"]
+    """The table of all runs: their state, average accuracy so far, and versions if known."""
+    each = [
+        found.of(records).named(names(records)).runs.assign(experiment=name)
+        for name, records in groups.items()
+    ]
+    every = pd.concat(each)
+    table = every[["workdir", "experiment", "approach", "seed", "state"]].copy()
+    so_far = every["average accuracy"]
     table["average accuracy so far"] = so_far.map("{:.1%}".format).where(so_far.notna(), "")
+    for k in versions.SHOWN:
+        if every[k].notna().any():
+            table[k] = every[k].fillna("").map(versions.short)
     return table

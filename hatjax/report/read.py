@@ -1,5 +1,6 @@
 """Read runs from disk, finished or not."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ class Record:
     acc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # "n n", of n learned tasks
     finished: bool = False
     epochs: tuple[dict, ...] = ()  # the lines of metrics.jsonl
+    versions: tuple[dict[str, str], ...] = ()  # the entries of versions.json; older runs have none
 
     @property
     def approach(self) -> str:
@@ -108,19 +110,40 @@ def shortest(path: Path) -> Path:
 
 
 def read(where: Path) -> tuple[Record, list[str]]:
-    """Read the run in a workdir; returns it, and a note if metrics.jsonl is damaged and left out.
+    """Read the run in a workdir; returns it, and a note for each damaged file that is left out.
 
-    InputError if another file is damaged.
+    These are metrics.jsonl and versions.json. InputError if another file is damaged.
     """
     record = Record(where, read_config(where), *read_accuracies(where))
+    notes = []
     path = where / "metrics.jsonl"
     try:
-        return replace(record, epochs=tuple(results.read_rows(path))), []
+        record = replace(record, epochs=tuple(results.read_rows(path)))
     except (OSError, ValueError) as error:
-        return record, [
-            f"{path} is damaged in {oneline(error)}: the report leaves out the epochs of this "
-            "run"
-        ]
+        notes.append(
+            f"{path} is damaged in {oneline(error)}: the report leaves out the epochs of this run"
+        )
+    path = where / "versions.json"
+    try:
+        record = replace(record, versions=read_versions(path))
+    except (OSError, ValueError):
+        notes.append(f"{path} is damaged: the report does not know what this run was trained with")
+    return record, notes
+
+
+def read_versions(path: Path) -> tuple[dict[str, str], ...]:
+    """The entries of versions.json, () without the file. ValueError if it is damaged."""
+    if not path.exists():
+        return ()
+    if not path.is_file():
+        raise ValueError("not a file")
+    try:
+        entries = json.loads(path.read_text())
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise ValueError("not a list of entries")
+    return tuple({k: v for k, v in e.items() if isinstance(v, str)} for e in entries)
 
 
 def read_config(where: Path) -> ConfigDict:

@@ -4,14 +4,17 @@ The colours are those of Okabe and Ito ("Color universal design", 2008), which c
 can distinguish. Each approach also has its own marker, for print in grey.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from hatjax import config as configs
+from hatjax.report.names import paper
 
 WIDTH = 3.4  # inches: a column of a two-column paper
+WIDE = 7.0  # both columns
 
 SETTINGS: dict[Any, Any] = {
     "font.size": 7.5,
@@ -49,11 +52,12 @@ def figure(height: float = 2.4, width: float = WIDTH):
 
 
 def numbered(i: int) -> dict:
-    """The look of the i-th of several lines."""
+    """The look of the i-th of several lines; the first alone is black."""
+    again, colour = divmod(i - 1, len(COLOURS) - 1) if i else (0, -1)
     return {
-        "color": COLOURS[i % len(COLOURS)],
+        "color": COLOURS[1 + colour],
         "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
+        "linestyle": DASHES[again % len(DASHES)],
         "markeredgewidth": 0.4,
         "markeredgecolor": "white",
     }
@@ -62,6 +66,22 @@ def numbered(i: int) -> dict:
 def of(approach: str) -> dict:
     """The look of an approach, the same in every figure."""
     return numbered(list(configs.APPROACHES).index(approach))
+
+
+def of_names(names: Sequence[str]) -> dict[str, dict]:
+    """The look of each line, by its name in figures, such as "HAT (c=0.1)".
+
+    The first line of an approach has the approach's look, and the others looks that no approach
+    has.
+    """
+    known = {paper(a): a for a in configs.APPROACHES}
+    looks: dict[str, dict] = {}
+    further = len(known)
+    for name in names:
+        approach = known.pop(name.split(" (")[0], None)
+        looks[name] = of(approach) if approach else numbered(further)
+        further += approach is None
+    return looks
 
 
 def context():

@@ -1,9 +1,12 @@
-"""The numbers as tables: Markdown to read, LaTeX for the paper."""
+"""The numbers as tables: Markdown to read, LaTeX for the paper.
+
+`found` has the numbers of a group, with the names of tables and figures (Runs.named).
+"""
 
 import numpy as np
 import pandas as pd
 
-from hatjax.report.groups import Groups
+from hatjax.report.groups import Groups, names, shared
 from hatjax.report.names import paper
 from hatjax.report.numbers import METRICS, Runs, at_end, over_seeds, title
 
@@ -49,7 +52,24 @@ def by_tasks(found: Runs) -> pd.DataFrame:
         index="approach", columns="tasks learned", values="rho"
     )
     table = table.reindex(index=found.runs["approach"].unique(), columns=some).fillna("")
-    return table.add_prefix("rho≤").rename_axis(index="approach", columns=None).reset_index()
+    return table.add_prefix("ρ≤").rename_axis(index="approach", columns=None).reset_index()
+
+
+def by_class(classes: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy on each class of each task, mean ± standard deviation over seeds: class x approach.
+
+    `classes` has the columns task, class, approach, accuracy, and a row for each class of a run.
+    """
+    keys = ["task", "class", "approach"]
+    over = (
+        (100 * classes.set_index(keys)["accuracy"]).groupby(keys, sort=False).agg(["mean", "std"])
+    )
+    deviation = over["std"].map("{:.1f}".format)
+    text = over["mean"].map("{:.1f}".format)
+    text = text.where(over["std"].isna(), text + " ± " + deviation).where(over["mean"].notna(), "")
+    table = text.unstack("approach").fillna("")
+    rows = text.index.droplevel("approach").unique()
+    return table.loc[rows, classes["approach"].unique()].rename_axis(columns=None).reset_index()
 
 
 def markdown(groups: Groups, found: Runs) -> str:
@@ -57,8 +77,10 @@ def markdown(groups: Groups, found: Runs) -> str:
     lines = []
     for name, records in groups.items():
         lines += [f"**{name}**", ""]
+        if common := shared(records):
+            lines += [f"In place of the defaults: {common}.", ""]
         for make in (by_metric, by_tasks):
-            table = make(found.of(records))
+            table = make(found.of(records).named(names(records)))
             lines += [*pipes(table), ""] if len(table) else []
     return "\n".join(lines)
 
@@ -71,8 +93,8 @@ def pipes(table: pd.DataFrame) -> list[str]:
 
 def latex(table: pd.DataFrame, comment: str) -> str:
     r"""A tabular for \input with booktabs rules, below a `comment`."""
-    head = {c: c.replace("rho≤", r"$\rho^{\leq ") + "}$" for c in table if c.startswith("rho≤")}
-    table = table.rename(columns=head | {"rho": r"$\rho$"})
+    head = {c: c.replace("ρ≤", r"$\rho^{\leq ") + "}$" for c in table if c.startswith("ρ≤")}
+    table = table.rename(columns=head | {"ρ": r"$\rho$"})
     table["approach"] = table["approach"].map(paper)
     numbers = [c for c in table if c != "approach"]
     style = table.style.hide(axis="index").format_index(escape="latex-math", axis="columns")

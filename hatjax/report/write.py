@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatjax.errors import InputError
-from hatjax.report import gallery, numbers, page, tables
+from hatjax.report import confusion, gallery, numbers, page, tables, versions
 from hatjax.report.groups import groups as grouped
+from hatjax.report.groups import names, shared
 from hatjax.report.missing import Missing, missing
 from hatjax.report.names import slug
 from hatjax.report.read import Record
@@ -33,39 +34,46 @@ def check(where: Path) -> None:
 
 
 def write(
-    records: Sequence[Record], where: Path, notes: Sequence[str] = ()
+    records: Sequence[Record], where: Path, notes: Sequence[str] = (), confused: bool = False
 ) -> tuple[str, list[str], list[Missing]]:
     """Write the report of `records` to the folder `where`, replacing an old one.
 
-    `notes` are about runs that could not be read. Returns the tables in Markdown, all notes, and
-    what is missing. InputError as in `check`.
+    `notes` are about runs that could not be read. With `confused`, the report has confusion
+    matrices and per-class accuracies, for which the models classify their test images. Returns the
+    tables in Markdown, all notes, and what is missing. InputError as in `check`.
     """
     check(where)
     groups, twice = grouped(records)
-    found = numbers.all_values(r for records in groups.values() for r in records)
+    every = [r for records in groups.values() for r in records]
+    found = numbers.all_values(every)
     part = where.with_name(f".{where.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for folder in ("figures", "tables"):
         (part / folder).mkdir(parents=True)
-    pictures, undrawn = gallery.draw(groups, found, part / "figures")
-    notes = [*notes, *twice, *undrawn]
+    counts, uncounted = confusion.count(every if confused else ())
+    pictures, undrawn = gallery.draw(groups, found, counts, part / "figures")
+    notes = [*notes, *twice, *versions.mixtures(groups), *undrawn, *uncounted]
     lacks = missing(groups, found, {p.kind for p in pictures})
     text = tables.markdown(groups, found)
     write_text(part / "tables.md", text)
     for name, records in groups.items():
+        mine, common = found.of(records).named(names(records)), shared(records)
+        comment = f"{name}; in place of the defaults: {common}" if common else name
         for kind, make in (("", tables.by_metric), ("-rho", tables.by_tasks)):
-            table = make(found.of(records))
+            table = make(mine)
             if len(table):
                 path = part / "tables" / f"{slug(name)}{kind}.tex"
-                write_text(path, tables.latex(table, name))
+                write_text(path, tables.latex(table, comment))
     frames = {
         "metrics": numbers.at_end(found.runs),
         "after_every_task": found.tasks.drop(columns="workdir"),
         "over_seeds": numbers.over_seeds(found.tasks),
     }
+    by_class, by_pair = confusion.frames(counts, found.runs)
+    frames |= {"per_class": by_class, "confusion": by_pair} if counts else {}
     for file, frame in frames.items():
         write_text(part / f"{file}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    html = page.page(groups, found, pictures, lacks, notes, part / "figures")
+    html = page.page(groups, found, by_class, pictures, lacks, notes, part / "figures")
     write_text(part / "index.html", html)
     shutil.rmtree(where, ignore_errors=True)
     os.replace(part, where)

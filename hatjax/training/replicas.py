@@ -99,8 +99,8 @@ class Placement:
         total = jax.device_count()
         if total % data:
             raise InputError(
-                f"config.mesh.data = {data}: the {total} devices here cannot be shared by groups of "
-                f"that size; choose a divisor of {total}"
+                f"config.mesh.data = {data}: the {total} devices here cannot be shared by groups "
+                f"of that size; choose a divisor of {total}"
             )
         # With fewer replicas than groups, some devices are left out; but not with several
         # processes, each of which must have a part of the arrays.
@@ -222,13 +222,21 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
         analysis: Any = compiled.memory_analysis()
         return analysis.temp_size_in_bytes
 
-    used = [scratch(approach.loss, config.eval_batch)]
+    size, eval_size = batches(config, approach, tasks)
+    used = [scratch(approach.loss, eval_size)]
     if approach.trained:
-        used.append(scratch(functools.partial(train.gradient, approach), config.batch))
+        used.append(scratch(functools.partial(train.gradient, approach), size))
     examples = [len(task.train.y) + len(task.valid.y) + len(task.test.y) for task in tasks]
     images = (sum if approach.union else max)(examples) * math.prod(image)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((6 * [params], memory)))
     return kept + max(used) + images
+
+
+def batches(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> tuple[int, int]:
+    """How many examples a batch has at most in training and in evaluation (feed.at_most)."""
+    train, valid = (feed.capacity(tasks, k, 1, approach.union) for k in ("train", "valid"))
+    test = feed.capacity(tasks, "test", 1)
+    return min(config.batch, train), min(config.eval_batch, max(valid, test))
 
 
 def fitting(
@@ -248,10 +256,12 @@ def fitting(
             f"{gigabytes(free)} can be filled: --config.at_once={most}"
         )
     smaller = config.copy_and_resolve_references()
+    smaller.batch, smaller.eval_batch = batches(config, approach, tasks)
+    most = smaller.batch
     while max(smaller.batch, smaller.eval_batch) > 1 and need > free:
         smaller.batch, smaller.eval_batch = (smaller.batch + 1) // 2, (smaller.eval_batch + 1) // 2
         need = bytes_of_one(smaller, approach, tasks)
-    if need > free or smaller.batch == config.batch:
+    if need > free or smaller.batch == most:
         return (
             f"a run takes about {gigabytes(need)}, and {gigabytes(free)} can be filled: a smaller "
             "network (--config.network.widths), fewer images (--config.data.examples) or smaller "

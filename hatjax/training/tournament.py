@@ -66,9 +66,9 @@ def make(config: ConfigDict) -> Schedule:
     """The tournament of config.approach.rivals paths over config.approach.generations.
 
     A turn, in which one rival is trained, has config.epochs / (generations * rivals) epochs,
-    rounded up, so that a task is trained for config.epochs in all, as with the other approaches. If
-    there are fewer epochs than turns, each turn has one epoch and the last generations do not take
-    place.
+    rounded up, so that a task is trained for config.epochs in all. By default these are twice those
+    of other approaches: in the published code each of two rivals has as many as they. If there are
+    fewer epochs than turns, each turn has one epoch and the last generations do not take place.
     """
 
     def start(params: Tree, memory: Tree, step):

@@ -166,8 +166,9 @@ def run_steps(
     Returns the state after it, the losses of the batches "B", zeros beyond the real batches, and
     the accuracy on the real examples. With `until` it ends before the batch of that number.
     """
-    count = feed.trips(data, config.batch) if until is None else until
-    most = -(-data.y.shape[1] // config.batch)
+    batch_size = feed.at_most(config.batch, data)
+    count = feed.trips(data, batch_size) if until is None else until
+    most = -(-data.y.shape[1] // batch_size)
 
     def body(i, carry):
         own, optimizer, losses, right = carry
@@ -202,7 +203,8 @@ def training_step(
 
 def training_batch(config: ConfigDict, data: Data, order: Array, i: Array, step: Step) -> Batch:
     """Batch i in `order`, augmented."""
-    batch = feed.shared(config, feed.batch(data, order, i, config.batch))
+    size = feed.at_most(config.batch, data)
+    batch = feed.shared(config, feed.batch(data, order, i, size))
     if not config.data.augment or step.key is None:
         return batch
     return feed.augmented(config, batch, jax.random.fold_in(step.key, AUGMENTING))
@@ -282,13 +284,14 @@ def evaluate(
     """The approach's loss and the accuracy on `data`, without dropout and at s_max."""
     step = evaluation_step(turn, hyper)
     own = approach.take(params, memory, step)
+    batch_size = feed.at_most(config.eval_batch, data)
 
     def body(i, carry):
         loss, right = carry
-        batch = feed.shared(config, feed.batch(data, None, i, config.eval_batch))
+        batch = feed.shared(config, feed.batch(data, None, i, batch_size))
         value, out = approach.loss(own, memory, batch, step)
         return loss + value * jnp.sum(batch.weight), right + correct(approach, out, batch)
 
-    count = feed.trips(data, config.eval_batch)
+    count = feed.trips(data, batch_size)
     loss, right = lax.fori_loop(0, count, body, (jnp.float32(0), jnp.float32(0)))
     return {"loss": loss / data.n, "accuracy": right / data.n}

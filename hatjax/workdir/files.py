@@ -1,6 +1,7 @@
 """The workdir of a run: checks, the lock, and atomic writes."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -76,7 +77,8 @@ def clean(where: Path) -> None:
     """Remove the files of a run from its workdir, except config.json. Raises OSError."""
     for name in (
         "done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt",
-        "tasks.npz", "checkpoints", "model", ".model.part", ".model.old", "export", "tensorboard",
+        "tasks.npz", "versions.json", "checkpoints", "model", ".model.part", ".model.old", "export",
+        "tensorboard",
     ):  # fmt: skip
         remove(where / name)
 
@@ -123,16 +125,23 @@ def writing(where: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # disk full, folder gone; tensorstore has its own types
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        else:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         gone = "" if where.exists() else ": the folder is gone"
         raise Unwritable(
-            f"workdir {where} cannot be written ({reason}){gone}. What was saved there before "
-            "stays; when it can be written again, the same command (without --overwrite) goes on "
-            "from there"
+            f"workdir {where} cannot be written ({reason(error)}){gone}. What was saved there "
+            "before stays; when it can be written again, the same command (without --overwrite) "
+            "goes on from there"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """Why writing failed, in the words of the system where they are in the error's message.
+
+    tensorstore, with which Orbax writes, has no OSError, and wraps them in all it knows.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+    return next((s for s in map(os.strerror, known) if s in str(error)), oneline(error))
 
 
 def finished(where: Path, config: ConfigDict) -> bool:
@@ -198,6 +207,11 @@ def folder(where: Path, allowed: Sequence[str] = ()) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically: after a crash it is either the old one or the new one."""
     _atomically(path, lambda part: part.write_text(text))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file atomically."""
+    _atomically(path, lambda part: part.write_bytes(content))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

@@ -2,8 +2,10 @@
 
 A workdir holds
     config.json     the resolved configuration
+    versions.json   with which software (hatjax.workdir.versions)
     tasks.npz       what prediction needs from the tasks (names, classes, normalisation, pixel
-                    orders), and fingerprints of their images
+                    orders; names of classes and columns, range of numbers), and fingerprints of
+                    their images
     metrics.jsonl   a line for every epoch
     accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t; 0 for u > t,
                     NaN where task u was forgotten on purpose (hatjax.forget)
@@ -29,10 +31,10 @@ from typing import Any
 
 import numpy as np
 
-from hatjax.data import reading
+from hatjax.data import about, reading
 from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.errors import InputError, oneline
-from hatjax.types import Task, Tree
+from hatjax.types import About, Task, Tree
 from hatjax.workdir import files, trees
 
 
@@ -46,15 +48,14 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
         "image": np.array(tasks[0].train.x.shape[1:]),
         "mean": np.stack([task.mean for task in tasks]),
         "std": np.stack([task.std for task in tasks]),
+        "about": np.array([about.text(task.about) for task in tasks]),
     }
     pixels = [task.pixels for task in tasks if task.pixels is not None]
     if pixels:
         arrays["pixels"] = np.stack(pixels).astype(np.int32)
     content = io.BytesIO()  # not a file: on a full disk, zipfile could not close it
     np.savez(content, **arrays)
-    part = where / ".tasks.npz.part"
-    part.write_bytes(content.getvalue())
-    os.replace(part, where / "tasks.npz")
+    files.write_bytes(where / "tasks.npz", content.getvalue())
 
 
 def check_tasks(where: Path, tasks: Sequence[Task]) -> None:
@@ -82,19 +83,19 @@ def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
 
 KINDS = {  # dtype.kind of the arrays in tasks.npz
     "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
-    "pixels": "iu", "fingerprints": "U",
+    "pixels": "iu", "fingerprints": "U", "about": "U",
 }  # fmt: skip
 
 
 def read_tasks(path: Path) -> dict[str, np.ndarray]:
     """Read tasks.npz; ValueError, with the reason, if it is damaged or in another format."""
     found = reading.npz(path, KINDS)
-    if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints"}:
+    if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints", "about"}:
         raise ValueError(f"no array {min(absent)}")
     if strange := [k for k, a in found.items() if a.dtype.kind not in KINDS[k]]:
         raise ValueError(f"{strange[0]} is {found[strange[0]].dtype}")
     total, image = found["names"].size, found["image"].ravel()
-    each = ("names", "row", "classes", "fingerprints")
+    each = ("names", "row", "classes", "fingerprints", "about")
     shapes: dict[str, tuple[int, ...]] = {k: (total,) for k in each}
     shapes |= {k: (total, *image[2:3]) for k in ("mean", "std")}
     shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image)))}
@@ -110,7 +111,20 @@ def read_tasks(path: Path) -> dict[str, np.ndarray]:
         and all(np.array_equal(np.sort(p), np.arange(len(p))) for p in found.get("pixels", ()))
     ):
         raise ValueError("its arrays do not describe tasks")
+    read_about(found)
     return found
+
+
+def read_about(found: dict[str, np.ndarray]) -> tuple[About, ...]:
+    """What `found`, of read_tasks, says about each task's examples; ValueError if it is damaged.
+
+    Runs that began before it was written say nothing.
+    """
+    total, features = len(found["names"]), int(found["image"][2])
+    if "about" not in found:
+        return (About(),) * total
+    lines = zip(found["about"].tolist(), found["classes"].tolist(), strict=True)
+    return tuple(about.read(line, classes, features) for line, classes in lines)
 
 
 def read_matrix(path: Path, total: int) -> np.ndarray:

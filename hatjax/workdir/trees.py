@@ -4,11 +4,16 @@ Orbax keeps no checksums of the numbers, so a flipped bit would change a weight 
 SHA256SUMS holds those of all files in a folder, in the format of `sha256sum --check`.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import shutil
+import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +29,38 @@ SUMS = "SHA256SUMS"
 def save(path: Path, tree: Tree) -> None:
     """Save a pytree of arrays as the folder `path`, with checksums. Raises OSError."""
     tree = jax.device_get(tree)  # Orbax restores an array of a device only where that device exists
+    options = this_process_only()
     check_disk_space(path.parent, tree)
-    with _orbax().StandardCheckpointer(multiprocessing_options=this_process_only()) as checkpointer:
-        checkpointer.save(path.absolute(), tree)
-    write_sums(path)
+    with whole_or_nothing(path):
+        with _orbax().StandardCheckpointer(multiprocessing_options=options) as checkpointer:
+            checkpointer.save(path.absolute(), tree)
+        write_sums(path)
+
+
+@contextlib.contextmanager
+def whole_or_nothing(path: Path) -> Iterator[None]:
+    """Remove the folder `path`, and Orbax's temporary ones for it, if writing it fails.
+
+    Meanwhile its threads print no tracebacks, since what they report is raised as well.
+    """
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    # After a failed write the others go on in threads of tensorstore, whose event loop is gone.
+    sys.unraisablehook = lambda told: (
+        None if str(told.exc_value) == "Event loop is closed" else hook(told)
+    )
+    try:
+        yield
+    except BaseException:
+        for _ in range(3):  # until those have ended, too
+            for part in (path, *path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*")):
+                shutil.rmtree(part, ignore_errors=True)
+            time.sleep(0.2)
+        raise
+    finally:
+        log.setLevel(level)
+        sys.unraisablehook = hook
 
 
 def load(path: Path, shapes: Tree) -> Tree:
@@ -42,13 +75,10 @@ def load(path: Path, shapes: Tree) -> Tree:
         return checkpointer.restore(path.absolute(), shapes)
 
 
-def check_disk_space(folder: Path, tree: Tree) -> None:
-    """Raise OSError if the disk of `folder` has no room for a tree.
-
-    Orbax would fail in several threads, each printing a traceback.
-    """
+def check_disk_space(folder: Path, tree: Tree, more: int = 0) -> None:
+    """Raise OSError if the disk of `folder` has no room for a tree and `more` bytes."""
     if hasattr(os, "posix_fallocate"):
-        size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree))
+        size = more + sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree))
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, size + 2**16)
 
@@ -118,11 +148,12 @@ def add_checkpoint(folder: Path, number: int, keep: int, tree: Tree, about: dict
     """
     items = _orbax().args
     folder.mkdir(parents=True, exist_ok=True)
-    check_disk_space(folder, tree)
+    check_disk_space(folder, tree, len(json.dumps(about)))
     what = items.Composite(state=items.StandardSave(tree), about=items.JsonSave(about))
-    with _manager(folder, keep) as manager:
-        manager.save(number, args=what)
-    write_sums(folder / str(number))
+    with whole_or_nothing(folder / str(number)):
+        with _manager(folder, keep) as manager:
+            manager.save(number, args=what)
+        write_sums(folder / str(number))
 
 
 def checkpoint_about(folder: Path, number: int) -> Any:
@@ -161,5 +192,6 @@ def this_process_only():
 def _orbax():
     import orbax.checkpoint  # imported here since it takes a second
 
-    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax logs every save
+    log = logging.getLogger("absl")  # Orbax logs every save
+    log.setLevel(max(log.level, logging.WARNING))
     return orbax.checkpoint

@@ -1,5 +1,6 @@
 """From image sets to the sequence of tasks of an experiment."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from hatjax import data
 from hatjax.data import Raw
 from hatjax.data.tasks import given, images, permuted, split
 from hatjax.errors import InputError, unknown
-from hatjax.types import Task
+from hatjax.types import Split, Task
 
 GIVEN = "given"  # config.tasks.kind of tasks given as arrays (of_arrays)
 KINDS: dict[str, Callable[..., list[Task]]] = {"permuted": permuted.make, "split": split.make}
@@ -36,7 +37,10 @@ def of_arrays(config: ConfigDict, arrays: Sequence[tuple]) -> list[Task]:
 
 
 def checked(tasks: list[Task]) -> list[Task]:
-    """Return `tasks`; InputError if one lacks images of a class, or their image shapes differ."""
+    """Return `tasks`; InputError if one lacks training images, or their image shapes differ.
+
+    Warns of classes without test images.
+    """
     for task in tasks:
         check(task)
         if task.train.x.shape[1:] != tasks[0].train.x.shape[1:]:
@@ -45,6 +49,14 @@ def checked(tasks: list[Task]) -> list[Task]:
                 f"{tasks[0].name!r} {tasks[0].train.x.shape[1:]}: bring them to one shape, as with "
                 '--config.data.image="(32,32,3)"'
             )
+    if untested := [task for task in tasks if len(_absent(task, task.test))]:
+        task = untested[0]
+        logging.warning(
+            "task %r%s has no test image of its class %s: its accuracy does not count that class",
+            task.name,
+            f" and {len(untested) - 1} more" if len(untested) > 1 else "",
+            ", ".join(_called(task, c) for c in _absent(task, task.test)),
+        )
     return tasks
 
 
@@ -69,18 +81,31 @@ def by_row(tasks: Sequence[Task], field: str) -> tuple:
 
 
 def check(task: Task) -> None:
-    """Raise InputError if a split of `task` is empty, or a class has no training or test images."""
+    """Raise InputError if a split of `task` is empty, or a class has no training images."""
     for name in ("train", "valid", "test"):
         if not len(getattr(task, name).y):
+            why = ", since each class keeps one to train on" if name == "valid" else ""
             raise InputError(
-                f"task {task.name!r} has no {name} images: give more images, or change "
+                f"task {task.name!r} has no {name} images: give more images{why}, or change "
                 "--config.tasks.valid or --config.data.examples"
             )
-    for name in ("train", "test"):
-        absent = np.setdiff1d(np.arange(task.classes), getattr(task, name).y)
-        if len(absent):
+    if len(absent := _absent(task, task.train)):
+        lost = f"task {task.name!r} has no train image of its class {_called(task, absent[0])}"
+        if absent[0] in task.valid.y:  # under fidelity "code"
             raise InputError(
-                f"task {task.name!r} has no {name} image of its class {absent[0]} (of "
-                f"{task.classes}): give more images of it, fewer tasks, or change "
-                "--config.data.examples"
+                f"{lost}, since all of them are held out: give more images of it, or take "
+                "--config.fidelity=paper, which keeps one of each class"
             )
+        raise InputError(
+            f"{lost} (of {task.classes}): give more images of it, fewer tasks, or change "
+            "--config.data.examples"
+        )
+
+
+def _absent(task: Task, split: Split) -> np.ndarray:
+    """The classes of which a split of the task has no image."""
+    return np.setdiff1d(np.arange(task.classes), split.y)
+
+
+def _called(task: Task, label: int) -> str:
+    return str(task.about.labels[label] if task.about.labels else label)

@@ -6,11 +6,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import data
-from hatjax.data import Raw, memory
+from hatjax.data import Raw, memory, scale
 from hatjax.data.tasks.holdout import hold_out, order
 from hatjax.errors import InputError
 from hatjax.fidelity import departures
-from hatjax.types import Split, Task
+from hatjax.types import About, Split, Task
 
 
 def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
@@ -23,9 +23,10 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
     train, valid = hold_out(config, raw.x_train, raw.y_train)
     test = Split(raw.x_test, raw.y_test)
     mean, std = data.moments(name, raw.x_train)
+    about = About(raw.names or (), scale=scale.of(train.x))
     pixels = permutations(config, raw.x_train[0].size)
     return [
-        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, mean, std, p)
+        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, mean, std, p, about)
         for i, p in enumerate(pixels)
     ]
 

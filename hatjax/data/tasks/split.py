@@ -6,11 +6,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax import data
-from hatjax.data import Raw
+from hatjax.data import Raw, scale
 from hatjax.data.tasks.holdout import hold_out, order
 from hatjax.data.tasks.images import take
 from hatjax.errors import InputError
-from hatjax.types import Split, Task
+from hatjax.types import About, Split, Task
 
 
 def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
@@ -31,7 +31,9 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
             train, valid = hold_out(config, *_between(raw.x_train, raw.y_train, first, last))
             test = Split(*_between(raw.x_test, raw.y_test, first, last))
             title = _title(name, first, last, raw.classes)
-            tasks.append(Task(title, len(tasks), len(classes), train, valid, test, mean, std))
+            about = About((raw.names or ())[first : last + 1], scale=scale.of(train.x))
+            task = Task(title, len(tasks), len(classes), train, valid, test, mean, std)
+            tasks.append(task._replace(about=about))
     places = order(len(tasks), config.seed) if config.tasks.shuffle else range(len(tasks))
     return [tasks[i] for i in places]
 
