@@ -84,11 +84,12 @@ def without(part: str, hat: Approach, network: Network, ungated: Network) -> App
 
     def no_sparsity(params, memory, batch, step):
         s = method.anneal(step.progress, step.hyper.approach.s_max)
-        out = network.apply(params, batch.x, step.task, s, step.key)
+        out = network.apply(params, batch.x, step.task, s, step.key, batch.weight)
         return cross_entropy(out.logits, batch), out
 
     def no_gates(params, memory, batch, step):
-        out = ungated.apply(params | {"gates": {}}, batch.x, step.task, key=step.key)
+        params = params | {"gates": {}}
+        out = ungated.apply(params, batch.x, step.task, key=step.key, weight=batch.weight)
         return cross_entropy(out.logits, batch), out
 
     def optimizer(memory, step):
