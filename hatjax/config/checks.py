@@ -100,7 +100,8 @@ def optional_fields(network: object) -> set[str]:
     """The paths that a configuration with that network may lack."""
     if not is_known(network):
         return set()
-    return {f"network.{field}" for field in NETWORKS[str(network)].optional}
+    spec = NETWORKS[str(network)]
+    return {f"network.{field}" for field in (*spec.optional, *spec.later)}
 
 
 def ranges_of(approach: str, network: object) -> dict[str, Range]:

@@ -43,7 +43,8 @@ class ConvNet(nn.Module):
 def make(config: ConfigDict, image: tuple[int, ...]) -> ConvNet:
     """A convolution for each width, with 2x2 pooling after it while the image has 2 pixels a side.
     """
-    return ConvNet(config.widths, config.kernel, config.norm, rates(config), config.conv)
+    conv = config.get("conv", "patches")
+    return ConvNet(config.widths, config.kernel, config.norm, rates(config), conv)
 
 
 NETWORK = NetworkSpec(

@@ -88,7 +88,7 @@ def make(blocks: tuple[int, ...], config: ConfigDict, image: tuple[int, ...]) ->
             f"config.network.widths: {config.name} has {len(blocks)} stages, got "
             f"{len(config.widths)} widths"
         )
-    return ResNet(config.widths, blocks, config.norm, config.conv)
+    return ResNet(config.widths, blocks, config.norm, config.get("conv", "patches"))
 
 
 # The smaller ResNet of continual learning, with a third of the published widths.
