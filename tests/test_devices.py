@@ -28,13 +28,14 @@ def run(tmp_path, name: str, *args: str, devices: int = 1) -> None:
 
 
 def test_a_batch_on_several_devices_is_the_batch_on_one(tmp_path):
-    """Two groups of four devices, a run each; and resumed on other numbers of devices."""
+    """Two groups of four devices, a run each."""
     run(tmp_path, "one", "--config.seeds=2")
     run(tmp_path, "eight", "--config.seeds=2", "--config.mesh.data=4", devices=8)
     for seed in range(2):
         same(tmp_path / "one" / f"seed{seed}", tmp_path / "eight" / f"seed{seed}")
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_run_on_the_devices_of_two_processes(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -58,7 +59,12 @@ def test_devices_that_cannot_be_shared_so():
         replicas.Placement(1, 3)
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+SLOW = ("resnet18", "resnet34")  # to compile; the layers themselves are tested below
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONVOLUTIONAL]
+)
 def test_both_forms_of_convolutions_are_the_same_numbers(name):
     c = config.make("cifar", "hat", network=name)
     c.network.widths = CONVOLUTIONAL[name]

@@ -126,7 +126,7 @@ def command(folder: Path, *args: str, devices: int = 1) -> subprocess.CompletedP
     tiny = ["--config.network.widths=(16,16)", "--config.tasks.count=2", "--config.epochs=2"]
     return subprocess.run(
         [sys.executable, "-m", "hatjax.main", *tiny, *args],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=env, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
