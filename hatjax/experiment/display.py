@@ -1,6 +1,7 @@
 """Progress and results for people: a live line on a terminal, plain lines in a log."""
 
 import contextlib
+import errno
 import math
 import time
 from collections.abc import Sequence
@@ -18,11 +19,21 @@ MAX_COLUMNS = 12  # of a printed matrix
 
 
 class Screen(Console):
-    """A console that ignores a closed pipe: Ctrl-C also ends the `tee` of `| tee`."""
+    """A console that ignores a closed pipe and a closed terminal, so that the run can save.
+
+    Ctrl-C also ends the `tee` of `| tee`.
+    """
 
     def on_broken_pipe(self) -> None:
         with contextlib.suppress(SystemExit):
             super().on_broken_pipe()
+
+    def _check_buffer(self) -> None:  # where rich writes
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
 
 
 class Reporter:

@@ -233,10 +233,15 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
 
 
 def batches(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> tuple[int, int]:
-    """How many examples a batch has at most in training and in evaluation (feed.at_most)."""
+    """config.batch and eval_batch; halved, where they are beyond twice the data (feed.at_most)."""
     train, valid = (feed.capacity(tasks, k, 1, approach.union) for k in ("train", "valid"))
     test = feed.capacity(tasks, "test", 1)
-    return min(config.batch, train), min(config.eval_batch, max(valid, test))
+    found = []
+    for size, most in ((config.batch, train), (config.eval_batch, max(valid, test))):
+        while size >= 2 * most:
+            size = (size + 1) // 2
+        found.append(size)
+    return found[0], found[1]
 
 
 def fitting(
