@@ -261,8 +261,9 @@ def test_lines_and_groups(runs):
     text = tables.markdown(found, numbers.all_values(records))
     # The defaults beside a grid are named as its other settings are, and stand among them.
     names = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| HAT")]
+    default = config.make("digits", "hat").approach.c
     assert names[:5] == [
-        "HAT (c=0.1, s_max=50)", "HAT (c=0.1, s_max=400)", "HAT (c=0.75, s_max=400)",
+        "HAT (c=0.1, s_max=50)", "HAT (c=0.1, s_max=400)", f"HAT (c={default:g}, s_max=400)",
         "HAT (c=2, s_max=50)", "HAT (c=2, s_max=400)",
     ]  # fmt: skip
     assert "| ρ |" in text and "ρ≤2" in text and "rho" not in text and "| SGD |" in text

@@ -7,28 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import hatjax
-from hatjax.analysis import models
 from hatjax.data import Raw, npz
 from hatjax.report import confusion, read, write
-
-
-@pytest.fixture(autouse=True)
-def counting(monkeypatch):
-    """hatjax.confusion and hatjax.classes, where this version has none."""
-
-    def matrix(model, x, y, task):
-        logits = np.asarray(models.predict(model, x, task))
-        found = np.zeros((logits.shape[1],) * 2, int)
-        np.add.at(found, (y, logits.argmax(axis=-1)), 1)
-        return found
-
-    def classes(model, task):
-        return tuple(range(model.network.classes[model.rows[task]]))
-
-    for name, function in {"confusion": matrix, "classes": classes}.items():
-        if name not in hatjax.__all__:
-            monkeypatch.setattr(hatjax, name, function, raising=False)
 
 
 def copies(source: Path, folder: Path, count: int) -> list[Path]:

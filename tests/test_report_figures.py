@@ -10,6 +10,7 @@ from hatjax import config
 from hatjax.report import figures, gallery, groups, heat, missing, numbers, read, style, tables
 
 TASKS = 4
+C = config.make("digits", "hat").approach.c  # between 0.1 and 2.5
 
 
 def record(approach: str, seed: int = 0, level: float = 0.9, **own: float) -> read.Record:
@@ -29,7 +30,7 @@ def grid(seeds: int, level: float = 0.9) -> list[read.Record]:
         record("hat", seed, level, s_max=s_max, c=c)
         for seed in range(seeds)
         for s_max in (25.0, 100.0, 400.0)
-        for c in (0.1, 0.75, 2.5)
+        for c in (0.1, C, 2.5)
     ]
 
 
@@ -47,11 +48,11 @@ def test_a_name_has_what_varies_among_the_runs():
     text = tables.markdown(found, numbers.all_values(records))
     assert "In place of the defaults: HAT: c=0.1." in text and "\n| HAT | " in text
     # The defaults beside other settings have their values in the name, and nothing else has more.
-    records = [record("hat", c=c, s_max=25.0) for c in (0.1, 0.75, 2.5)]
-    assert named(records) == ["HAT (c=0.1)", "HAT (c=0.75)", "HAT (c=2.5)"]
+    records = [record("hat", c=c, s_max=25.0) for c in (0.1, C, 2.5)]
+    assert named(records) == ["HAT (c=0.1)", f"HAT (c={C:g})", "HAT (c=2.5)"]
     assert groups.shared(records) == "HAT: s_max=25"
     assert named([record("hat"), *grid(1)[:2], record("sgd")]) == [
-        "HAT (c=0.1, s_max=25)", "HAT (c=0.75, s_max=25)", "HAT (c=0.75, s_max=400)", "SGD",
+        "HAT (c=0.1, s_max=25)", f"HAT (c={C:g}, s_max=25)", f"HAT (c={C:g}, s_max=400)", "SGD",
     ]  # fmt: skip
 
 

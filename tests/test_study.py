@@ -33,7 +33,7 @@ def get_config():
         {
             "digits": quick | mlp | {
                 "tasks": {"count": 2}, "data": {"examples": 60},
-                "grid": {"hat": "approach.c=0.1,0.75"},  # 0.75 is the usual: run once
+                "grid": {"hat": "approach.c=0.1,USUAL"},  # the usual: run once
             },
             "pmnist": quick | mlp | {"tasks": {"count": 2}},
             "mixture": quick | alexnet if slow else quick | alexnet | {
@@ -61,7 +61,8 @@ def folder(tmp_path_factory):
             -1, *[1] * len(shape)
         )
         npz.write(root / f"{name}.npz", Raw(x, y, x[:20], y[:20]))
-    (root / "tiny.py").write_text(STUDY.replace("SOME", repr(SOME)))
+    usual = f"{config.make('digits', 'hat').approach.c:g}"
+    (root / "tiny.py").write_text(STUDY.replace("SOME", repr(SOME)).replace("USUAL", usual))
     return root
 
 

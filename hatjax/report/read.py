@@ -1,6 +1,5 @@
 """Read runs from disk, finished or not."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from hatjax import config as configs
 from hatjax.errors import InputError, oneline
 from hatjax.report import settings
 from hatjax.report.names import words
-from hatjax.workdir import files, results
+from hatjax.workdir import files, results, versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,27 +122,11 @@ def read(where: Path) -> tuple[Record, list[str]]:
         notes.append(
             f"{path} is damaged in {oneline(error)}: the report leaves out the epochs of this run"
         )
-    path = where / "versions.json"
     try:
-        record = replace(record, versions=read_versions(path))
-    except (OSError, ValueError):
-        notes.append(f"{path} is damaged: the report does not know what this run was trained with")
+        record = replace(record, versions=tuple(versions.read(where)))
+    except ValueError as error:
+        notes.append(f"{error}: the report does not know what this run was trained with")
     return record, notes
-
-
-def read_versions(path: Path) -> tuple[dict[str, str], ...]:
-    """The entries of versions.json, () without the file. ValueError if it is damaged."""
-    if not path.exists():
-        return ()
-    if not path.is_file():
-        raise ValueError("not a file")
-    try:
-        entries = json.loads(path.read_text())
-    except RecursionError as error:
-        raise ValueError("too deep") from error
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise ValueError("not a list of entries")
-    return tuple({k: v for k, v in e.items() if isinstance(v, str)} for e in entries)
 
 
 def read_config(where: Path) -> ConfigDict:
