@@ -28,10 +28,11 @@ from hatjax.errors import InputError, unknown
 from hatjax.fidelity import departures
 from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_squares, convolution, real_examples
+from hatjax.networks.precision import at_precision
 from hatjax.networks.stages import kept_whole
 from hatjax.networks.trunk import Trunk
 from hatjax.protection import PER_TASK
-from hatjax.types import Apply, Array, Network, Out, Tree
+from hatjax.types import Array, Network, Out, Tree
 
 Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
 
@@ -78,17 +79,6 @@ def make(
         )
     check_memory(network)
     return network
-
-
-def at_precision(precision: str, apply: Apply) -> Apply:
-    """`apply` with matrix products and convolutions, and so their gradients, at a precision."""
-
-    @functools.wraps(apply)
-    def precise(*args: Any, **kwargs: Any) -> Out:
-        with jax.default_matmul_precision(precision):
-            return apply(*args, **kwargs)
-
-    return precise
 
 
 def check_memory(network: Network, times: int = 1) -> None:
