@@ -38,8 +38,7 @@ Make = Callable[[ConfigDict, tuple[int, ...]], nn.Module]
 
 OURS = NETWORKS.ours  # the names of those that come with hatjax
 
-# By config.approach.derivative.
-SIGMOIDS: dict[str, Callable] = {"usual": jax.nn.sigmoid, "exact": hat.exact_sigmoid}
+SIGMOIDS: dict[str, Callable] = {"usual": jax.nn.sigmoid, "exact": hat.exact_sigmoid}  # derivative
 
 
 def register(name: str, make: Make, **fields: Any) -> None:
