@@ -193,7 +193,7 @@ def test_names_of_a_set_reach_the_tasks(tmp_path):
         assert data.load("mine", tmp_path).names == names
         c = config.make("mnist2", "hat")
         c.data.sets, c.data.root, c.data.image, c.tasks.count = ("mine",), str(tmp_path), (), 4
-        text_of = description.describe(c)
+        text_of = description.describe(c, {"": c}, tmp_path)
         for t, task in enumerate(data.tasks.make(c)):
             own = names and names[3 * t : 3 * t + 3]
             assert task.about.labels == (own or ())
