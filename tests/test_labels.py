@@ -201,4 +201,4 @@ def test_names_of_a_set_reach_the_tasks(tmp_path):
             assert (listed in text_of) == bool(own)
         c.tasks.kind = "permuted"
         assert [t.about.labels for t in data.tasks.make(c)] == 4 * [names or ()]
-        assert description.describe(c).count("classes 0, 1") == bool(names)
+        assert description.describe(c, {"": c}, tmp_path).count("classes 0, 1") == bool(names)
