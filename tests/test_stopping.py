@@ -195,7 +195,8 @@ def test_the_terminal_is_closed(start, tmp_path):
     """It saves, though nothing can be written any more; under nohup it goes on."""
     ours, theirs = os.openpty()
     code = (
-        "import fcntl, runpy, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        "import fcntl, runpy, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL);"  # these tests may run under nohup
         "runpy.run_module('hatjax.main', run_name='__main__')"
     )
     process = subprocess.Popen(
