@@ -54,7 +54,7 @@ def test_what_learns_nothing_is_told(tmp_path, capsys):
     c.tasks.count, c.epochs, c.network.widths = 1, 4, (40, 40)
     c.grid = "approach.c=0.1,1000 approach.s_max=400,1e10 lr=0.05,100"
     run.run_sweep(tmp_path, plans.replicas(c))
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    told = [line for line in capsys.readouterr().out.splitlines() if "warning: task 1/1" in line]
     assert any("no open unit in fc1, fc2 in " in line for line in told), told
     silent = {"seed0-c=0.1-s_max=400-lr=0.05"}
     names = {name for line in told for name in plans.replicas(c) if f"({name}" in line}

@@ -37,8 +37,8 @@ def warnings(
 ) -> list[str]:
     """What to tell of task t where it closed a layer, or its test accuracy is that of chance.
 
-    `gates` are the task's in each run to tell about, and acc "R" the accuracies on it. Each warning
-    names the likely cause, for the first run that it is about.
+    `gates` are the task's in each run to tell about, and acc "R" the accuracies on it. A warning is
+    printed below the task's line, and names the likely cause for the first run it is about.
     """
     found: dict[str, list[int]] = {}
     for r, own in gates.items():
@@ -52,7 +52,7 @@ def warnings(
             continue
         found.setdefault(what, []).append(r)
     return [
-        f"warning: task {t + 1}/{inputs.total} {what}{_of(inputs, runs)}: "
+        f"  warning: task {t + 1}/{inputs.total} {what}{_of(inputs, runs)}: "
         f"{causes.of_no_learning(inputs.configs[runs[0]])}"
         for what, runs in found.items()
     ]
