@@ -9,7 +9,8 @@ class InputError(Exception):
 
 
 class Diverged(RuntimeError):
-    """The loss became NaN or infinite. The message gives task, epoch and step."""
+    """The loss became NaN or infinite. The message gives task, epoch and step, or says that every
+    epoch of a task failed."""
 
 
 class Interrupted(RuntimeError):

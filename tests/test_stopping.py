@@ -208,7 +208,11 @@ def test_the_terminal_is_closed(start, tmp_path):
     while b"epoch 2/" not in seen:
         seen += os.read(ours, 10**4)
     os.close(ours)
-    assert process.wait(timeout=60) == 75
+    try:
+        assert process.wait(timeout=60) == 75
+    finally:
+        process.kill()
+        process.wait()
     folder = tmp_path / "w" / "checkpoints"
     about = checkpoint.read_about(folder, checkpoint.numbers(folder)[0])
     assert (about["task"], about["epoch"]) >= (0, 2)

@@ -58,7 +58,7 @@ class Reporter:
         self.pace, self.said = pace.Pace(len(tasks), epochs, earlier), time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
-            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=15)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=21)),
             TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
             console=self.console,
             transient=True,

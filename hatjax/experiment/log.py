@@ -21,8 +21,10 @@ class Log(contextlib.ExitStack):
     ):
         super().__init__()
         self.places, self.inputs, self.writes = inputs.places, inputs, replicas.writes()
-        rows = results.read_rows(self.places[0] / "metrics.jsonl") if self.writes else []
-        counts = collections.Counter(row["task"] for row in rows)
+        counts: dict[int, int] = collections.Counter()  # epochs of each task
+        for r in progress.active()[:1] if self.writes else ():
+            rows = results.read_rows(self.places[r] / "metrics.jsonl")
+            counts = collections.Counter(row["task"] for row in rows)
         self.report = display.Reporter(
             [task.name for task in inputs.tasks[0]],
             inputs.config.epochs,
