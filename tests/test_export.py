@@ -160,7 +160,8 @@ class Own(nn.Module):
 
 
 def untrained(c) -> models.Model:
-    """A model of two tasks on 2x2 images, as after a run."""
+    """A model of two tasks on 2x2 images, as after a run: half of its units are closed."""
+    c.approach.gate_init = "normal"
     network = networks.make(c, (2, 2, 1), (3, 3))
     method = approaches.make(c, network)
     ones, start = np.ones((2, 1)), jax.jit(method.init)(jax.random.key(0))

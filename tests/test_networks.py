@@ -234,7 +234,7 @@ def test_networks_and_optimizers_by_flags():
     c = config.from_json(shown)
     want = dict(name="adamw", weight_decay=0.05, nesterov=True)
     assert c.optimizer.to_dict() == want and c.network.widths == (8, 6) and c.lr == 1.0
-    assert set(c.network) == {"name", "widths", "kernel", "norm", "dropout"}
+    assert set(c.network) == {"name", "widths", "kernel", "norm", "dropout", "conv"}
     assert "FLOPs an image, forward" in out and "norms" in out
 
 

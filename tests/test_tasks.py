@@ -306,6 +306,7 @@ def test_configuration_files(root, name, count):
         "name": "alexnet",
         "widths": (64, 128, 256, 2048, 2048),
         "dropout": (0.2, 0.2, 0.5, 0.5, 0.5),
+        "conv": "auto",
     }
 
 

@@ -153,7 +153,7 @@ def finished(where: Path, config: ConfigDict) -> bool:
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """The fields in which two configurations differ: "config.PATH: old value, now new value"."""
-    a, b = configs.fields(old), configs.fields(new)
+    a, b = (configs.fields(configs.completed(c)) for c in (old, new))
     return [
         f"config.{k}: {a.get(k, 'absent')}, now {b.get(k, 'absent')}"
         for k in sorted((a.keys() | b.keys()) - {*configs.FREE})
