@@ -23,9 +23,22 @@ def uniform(fan_in: int | Array) -> Callable:
     return lambda key, shape, *_: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
+@jax.custom_vjp
 def affine(x: Array, w: Array, b: Array) -> Array:
     """x W + b, "b ... i" -> "b ... o"."""
     return x @ w + jnp.expand_dims(b, range(x.ndim - 1))
+
+
+def _gradient(inputs: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array]:
+    """The gradients in x, W and b, of g "b ... o" in the output: JAX's own, but dW is x^T g.
+
+    JAX's is (g^T x)^T, for which XLA writes a transposed g on the CPU: an eighth of a step of
+    AlexNet.
+    """
+    x, w = inputs
+    dx = g @ w.T
+    x, g = (v.reshape(-1, v.shape[-1]) for v in (x, g))
+    return dx, x.T @ g, jnp.sum(g, axis=0)
 
 
 @jax.custom_vjp
@@ -53,6 +66,7 @@ def _squares(inputs: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array
     return dx, dw, jnp.sum(jnp.square(jnp.sum(g, axis=1)), axis=0)
 
 
+affine.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _gradient)
 affine_squares.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _squares)
 
 
@@ -191,8 +205,40 @@ class Dropout(nn.Module):
         return jnp.where(bits.reshape(x.shape) >= dropped, x * (256 / (256 - dropped)), 0)
 
 
+@jax.custom_vjp
 def pool(x: Array) -> Array:
-    """The maximum of each 2x2 block, "b h w c" -> "b h//2 w//2 c"; odd remainders are dropped."""
+    """The maximum of each 2x2 block, "b h w c" -> "b h//2 w//2 c"; odd remainders are dropped.
+
+    Of equal numbers the first has the gradient, as in PyTorch; JAX's own would share it.
+    """
+    return _blocks(x).max(axis=(2, 4))
+
+
+def _blocks(x: Array) -> Array:
+    """The 2x2 blocks of "b h w c" in their places, "b h//2 2 w//2 2 c"."""
     b, h, w, c = x.shape
-    even = x[:, : h // 2 * 2, : w // 2 * 2]
-    return even.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
+
+
+def _numbers() -> Array:
+    """The numbers 0..3 of a block's positions, row by row, in bytes: they are quickly read."""
+    return jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
+
+
+def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    blocks, y = _blocks(x), pool(x)
+    at_largest = blocks == jnp.expand_dims(y, (2, 4))
+    which = jnp.where(at_largest, _numbers(), jnp.uint8(4)).min(axis=(2, 4))
+    return y, (which, jnp.zeros((0, *x.shape[1:])))  # which is empty, for its shape
+
+
+def _pool_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array]:
+    which, like = kept
+    (b, height, width, c), (_, h, w, _) = g.shape, like.shape
+    at = jnp.expand_dims(which, (2, 4)) == _numbers()
+    spread = jnp.where(at, jnp.expand_dims(g, (2, 4)), 0)
+    around = ((0, 0), (0, h - 2 * height), (0, w - 2 * width), (0, 0))
+    return (jnp.pad(spread.reshape(b, 2 * height, 2 * width, c), around),)
+
+
+pool.defvjp(_pool_forward, _pool_backward)

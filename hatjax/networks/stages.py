@@ -50,15 +50,25 @@ def linear(stage: Stage, prefix: str = "", affine: Callable = affine) -> nn.Modu
 
 
 def enter(stage: Stage, h: Array) -> Array:
-    """The input of the stage's linear layer: h as it is for a convolution, else flattened, "b hwc".
+    """The input of the stage's linear layer: "b h w c" for a convolution, else flat, "b hwc".
+
+    Where a convolution's output has an odd side, its last row and column are dropped by the
+    pooling (`leave`): what only they read is left out, so that they are not computed.
     """
-    return h if stage.kernel else h.reshape(len(h), -1)
+    if not stage.kernel:
+        return h.reshape(len(h), -1)
+    height, width = ((side - stage.kernel + 1) // 2 * 2 for side in h.shape[1:3])
+    return h[:, : height + stage.kernel - 1, : width + stage.kernel - 1]
 
 
 def leave(stage: Stage, h: Array) -> Array:
-    """From the linear layer's output to the stage's, "b h w units" or "b units"."""
-    h = Dropout(stage.rate)(jax.nn.relu(h))
-    return pool(h) if stage.kernel else h
+    """From the linear layer's output to the stage's, "b h w units" or "b units".
+
+    The published networks have ReLU, dropout and pooling in this order. The maximum of what ReLU
+    leaves is what ReLU leaves of the maximum, so it comes last, on a quarter of the numbers.
+    """
+    h = Dropout(stage.rate)(h)
+    return jax.nn.relu(pool(h) if stage.kernel else h)
 
 
 def scaled(stages: tuple[Stage, ...], factor: float) -> tuple[Stage, ...]:
