@@ -509,3 +509,12 @@ def test_real_sets(name, shape, classes):
 
 def public_folder(name: str) -> str:
     return {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}.get(name, "nowhere")
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    raw = sources.digits(Path())
+    x, y = load_digits(return_X_y=True)
+    np.testing.assert_array_equal(raw.y_test, y[4::5])
+    np.testing.assert_array_equal(raw.x_test.reshape(-1, 64), np.round(x[4::5] * (255 / 16)))

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
@@ -207,12 +206,13 @@ def predict(
     network = jax.jit(model.approach.predict)  # compiled once for all calls with these shapes
     x = examples(as_trained(x, about_task(model, task)), model.image)
 
-    def logits_of(some: np.ndarray) -> Array:
+    def outputs_of(some: np.ndarray) -> Array:
         inputs = normalised(some, model.image, *_unit(model, task))
-        return network(model.params, model.memory, inputs, row, hyper)
+        logits = network(model.params, model.memory, inputs, row, hyper)
+        return jax.nn.softmax(logits, axis=-1) if probabilities else logits
 
-    logits = in_blocks(logits_of, x, model.config.eval_batch)[:, : model.network.classes[row]]
-    return jax.device_put(scipy.special.softmax(logits, axis=-1) if probabilities else logits)
+    found = in_blocks(outputs_of, x, model.config.eval_batch)
+    return jax.device_put(found[:, : model.network.classes[row]])
 
 
 def evaluate(model: Model, x: np.ndarray, y: np.ndarray, task: int) -> float:

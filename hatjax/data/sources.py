@@ -1,6 +1,7 @@
 """The image sets that hatjax knows by name, in the table SOURCES."""
 
 import contextlib
+import importlib.util
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +28,17 @@ class Source(NamedTuple):
     keep: bool = True  # cache it as NAME.npz
 
 
+def sklearn_folder() -> Path:
+    """Where scikit-learn is installed. Its file is read without it: importing it takes seconds."""
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None and found.origin is not None  # pyproject.toml requires it
+    return Path(found.origin).parent
+
+
 def digits(where: Path) -> Raw:
     """scikit-learn's 1,797 handwritten digits, 8x8, grey 0..16; every fifth is for testing."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
+    table = np.loadtxt(sklearn_folder() / "datasets/data/digits.csv.gz", delimiter=",")  # n 65
+    x, y = table[:, :-1], table[:, -1].astype(np.int64)
     x = np.round(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     test = np.arange(len(y)) % 5 == 4
     return checked("scikit-learn's digits", x[~test], y[~test], x[test], y[test])

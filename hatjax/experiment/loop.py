@@ -68,7 +68,7 @@ def train_task(
         scores, rows = fetch(scores), {}
         failed = [r for r in sorted(active) if scores["failed"][r]]
         for r in sorted(active.difference(failed)):
-            rows[r] = row(inputs, approach, r, progress, {k: v[r] for k, v in scores.items()})
+            rows[r] = row(inputs, r, progress, {k: v[r] for k, v in scores.items()})
         if failed:
             failure.handle(inputs, approach, progress, log, failed, scores)
         trained |= rows.keys()
@@ -142,13 +142,9 @@ def finish(inputs: Inputs, progress: Progress) -> None:
             sweep.remove(checkpoint.folder_of(inputs.folder, inputs.names))
 
 
-def row(inputs: Inputs, approach: Approach, r: int, progress: Progress, scores: dict) -> dict:
+def row(inputs: Inputs, r: int, progress: Progress, scores: dict) -> dict:
     """Run r's line of metrics.jsonl for an epoch; `scores` are those of program.epoch."""
-    config, (batches, n) = inputs.configs[r], inputs.batches(r, progress.task)
-    losses = scores["losses"][:batches]
+    losses = scores["losses"][: inputs.batches(r, progress.task)[0]]
     line = {"task": progress.task, "epoch": progress.epoch, "train_loss": float(losses.mean())}
-    place = train.progress(config, np.array([0, batches - 1]), batches, n)
-    for name, ends in approach.annealed(place, train.hyperparameters(config)).items():
-        line |= {f"{name}_first": float(ends[0]), f"{name}_last": float(ends[1])}
     omitted = ("losses", "failed", "done")
     return line | {k: float(v) for k, v in scores.items() if k not in omitted}

@@ -90,6 +90,10 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
             "valid_accuracy": scores["accuracy"],
             "lr": before.schedule.lr,
         } | approach.report(state.params, state.memory, step)
+        count = feed.trips(train, config.batch)
+        ends = progress(config, jnp.stack([0 * count, count - 1]), count, train.n)
+        for name, (first, last) in approach.annealed(ends, hyper).items():
+            metrics |= {f"{name}_first": first, f"{name}_last": last}
         failed = ~(jnp.all(jnp.isfinite(losses)) & jnp.isfinite(scores["loss"]))
         marked = approach.schedule.mark_failed(before.schedule)
         trained = state._replace(schedule=before.schedule)
