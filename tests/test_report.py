@@ -22,7 +22,20 @@ from hatjax.analysis import metrics, models
 from hatjax.data import Raw, npz
 from hatjax.errors import InputError
 from hatjax.experiment import run
-from hatjax.report import gallery, groups, load, names, numbers, read, settings, tables, write
+from hatjax.report import (
+    figures,
+    gallery,
+    groups,
+    load,
+    names,
+    numbers,
+    read,
+    settings,
+    tables,
+    thin,
+    write,
+)  # fmt: skip
+from hatjax.workdir import files
 
 APPROACHES = ("hat", "random", "joint", "sgd_restart", "sgd")
 
@@ -399,3 +412,39 @@ def test_groups_are_named_by_what_tells_them_apart():
     assert further in found["digits (default epochs, default optimizer, default "
                             "optimizer.weight_decay)"]  # fmt: skip
     assert twice == ["0 is left out: it is the same run as 4"]
+
+
+def test_copies_of_some_kilobytes_give_the_same_report(runs, tmp_path):
+    sources = [runs / "hat", runs / "running", runs / "alone"]
+    copies, notes = thin.copy_all(sources, tmp_path / "kept")
+    assert [c.relative_to(tmp_path / "kept") for c in copies] == list(
+        map(Path, ("seed0", "seed1", "alone"))
+    )
+    assert len(notes) == 1 and "seed7 is left out: it is unfinished" in notes[0]
+    assert thin.copy_all(sources, tmp_path / "kept")[0] == copies  # in place of the first
+    for copy in copies:
+        assert sum(f.stat().st_size for f in copy.iterdir()) < 20_000
+        assert files.read_config(copy).data.root == ""
+    mine, theirs = load(runs / "hat"), load(tmp_path / "kept" / "seed0", tmp_path / "kept/seed1")
+    for frame in ("runs", "tasks"):
+        a, b = (getattr(r, frame).drop(columns="workdir") for r in (mine, theirs))
+        pd.testing.assert_frame_equal(a, b)
+    (tmp_path / "kept" / "seed0" / "config.json").write_text(
+        (runs / "alone" / "config.json").read_text()
+    )
+    with pytest.raises(InputError, match="seed0 holds a run of another configuration"):
+        thin.copy_all(sources, tmp_path / "kept")
+    with pytest.raises(InputError, match="no finished run to copy"):
+        thin.copy_all([runs / "running"], tmp_path / "other")
+
+
+def test_some_epochs_are_kept_of_every_task():
+    rows = [{"task": t, "epoch": e, "lr": 1 / 3} for t in (0, 1) for e in range(50 * t + 4)]
+    kept = thin.thinned(rows)
+    assert [(r["task"], r["epoch"]) for r in kept] == [
+        *((0, e) for e in range(4)), *((1, e) for e in (0, 11, 21, 32, 42, 53)),
+    ]  # fmt: skip
+    assert kept[0]["lr"] == 0.3333
+    frame = pd.DataFrame(kept).assign(used_fc1=np.linspace(0, 1, len(kept)))
+    line = figures.capacity(frame).axes[0].lines[0]
+    assert line.get_xdata()[[0, 3, 4, -1]].tolist() == [1, 4, 5, 58]

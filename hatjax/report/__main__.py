@@ -3,6 +3,7 @@
     python -m hatjax.report results                        all runs below a folder
     python -m hatjax.report results/digits-hat-seed0 results/digits-sgd-seed0 --out=DIR
     python -m hatjax.report results --confusion            with confusion matrices, by class
+    python -m hatjax.report results --thin=DIR             no report: copies of some kB a run
 
 The report leaves out what needs missing runs, and lists the commands that train them.
 """
@@ -22,6 +23,12 @@ CONFUSION = flags.DEFINE_boolean(
     "Confusion matrices and per-class accuracies too: the finished runs' models classify the test "
     "images, so their image sets must be in the data root.",
 )
+THIN = flags.DEFINE_string(
+    "thin",
+    "",
+    "In place of a report, copy the finished runs to this folder without models and most epochs: "
+    "some kB each, enough for the report.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -31,9 +38,14 @@ def main(argv: list[str]) -> None:
     if len(argv) == 1:
         cli.fail("which runs? python -m hatjax.report RUN..., workdirs or folders of them")
     # Imported here to keep --help fast.
-    from hatjax.report import read, write
+    from hatjax.report import read, thin, write
 
     try:
+        if THIN.value:
+            copies, notes = thin.copy_all(argv[1:], Path(THIN.value))
+            write.print_notes(notes, [])
+            print(f"{len(copies)} runs in {THIN.value}")
+            return
         where = Path(OUT.value)
         write.check(where)
         records, notes = read.read_all(argv[1:])

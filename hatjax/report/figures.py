@@ -142,17 +142,19 @@ def capacity(epochs: pd.DataFrame) -> Figure | None:
     if used.empty:
         return None
     fig, ax = style.figure()
-    epoch = np.arange(1, len(used) + 1)
+    lengths = epochs.groupby("task")["epoch"].max() + 1
+    ends = lengths.cumsum()
+    epoch = epochs["task"].map(ends - lengths) + epochs["epoch"] + 1  # not all need be there
     every = max(len(used) // MOST_MARKERS, 1)
     for i, layer in enumerate(used):
         start = i * every // used.shape[1]  # so that no marker lies on another
         ax.plot(epoch, used[layer], label=layer.removeprefix("used_"), markevery=(start, every),
                 **style.numbered(i))  # fmt: skip
-    for at in np.flatnonzero(np.diff(epochs["task"])):
-        ax.axvline(at + 1.5, color="0.6", linewidth=0.6, linestyle=":")
+    for end in ends[:-1]:
+        ax.axvline(end + 0.5, color="0.6", linewidth=0.6, linestyle=":")
     ax.set(xlabel="epoch, over all tasks (dotted: the next task begins)",
            ylabel="units used so far (%)", ylim=(0, 103),
-           xlim=(0.5, len(used) + 0.5))  # fmt: skip
+           xlim=(0.5, ends.iloc[-1] + 0.5))  # fmt: skip
     legend(fig)
     return fig
 
