@@ -17,11 +17,11 @@ QUICK = "--xla_backend_optimization_level=1"
 if Version(version("jaxlib")) < Version("0.11"):  # XLA ends the process for a flag it lacks
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # one for all processes of this session
-    programs = tempfile.mkdtemp(prefix="hatjax-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-    atexit.register(shutil.rmtree, programs, ignore_errors=True)
+if "HATJAX_TESTS" not in os.environ:  # a folder for all processes of this session
+    os.environ["HATJAX_TESTS"] = tempfile.mkdtemp(prefix="hatjax-tests-")
+    atexit.register(shutil.rmtree, os.environ["HATJAX_TESTS"], ignore_errors=True)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["HATJAX_TESTS"] + "/xla")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -62,7 +62,7 @@ def trained_runs(tmp_path_factory):
     """The workdirs of tests/trained.py, made once for all processes of this session."""
     from tests import trained
 
-    folder = Path(tempfile.gettempdir()) / os.environ["JAX_COMPILATION_CACHE_DIR"] / "trained"
+    folder = Path(os.environ["HATJAX_TESTS"]) / "trained"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             folder.mkdir()

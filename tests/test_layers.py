@@ -1,5 +1,6 @@
 """Layers whose computation is not the obvious one give the numbers and gradients of those."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,14 @@ import pytest
 
 from hatjax.networks import layers, stages
 from hatjax.networks.stages import Stage
+
+
+class Leave(nn.Module):
+    stage: Stage
+
+    @nn.compact
+    def __call__(self, h):
+        return stages.leave(self.stage, h)
 
 
 def blocks(x):
@@ -49,13 +58,12 @@ def test_an_affine_map_has_its_gradients(shape):
 @pytest.mark.parametrize("form", ["patches", "native"])
 @pytest.mark.parametrize("side", [10, 11])
 def test_a_stage_is_a_convolution_relu_and_pooling(form, side):
-    stage = Stage("c1", 4, 0.0, 3, form)
+    stage, layer = Stage("c1", 4, 0.0, 3, form), layers.Conv(4, 3, form=form)
     x = jax.random.normal(jax.random.key(0), (2, side, side, 3))
-    layer = layers.Conv(4, 3, form=form)
     params = layer.init(jax.random.key(1), x)
 
     def ours(params, x):
-        return stages.leave(stage, layer.apply(params, stages.enter(stage, x)))
+        return Leave(stage).apply({}, layer.apply(params, stages.enter(stage, x)))
 
     def published(params, x):
         return blocks(jax.nn.relu(layer.apply(params, x)))

@@ -1,5 +1,6 @@
 """Layers of the networks: linear ones, gates, norms, dropout, pooling."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,27 +24,44 @@ def uniform(fan_in: int | Array) -> Callable:
     return lambda key, shape, *_: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-@jax.custom_vjp
-def affine(x: Array, w: Array, b: Array) -> Array:
-    """x W + b, "b ... i" -> "b ... o"."""
-    return x @ w + jnp.expand_dims(b, range(x.ndim - 1))
+def with_gradients(backward: Callable) -> Callable:
+    """x W + b, "b ... i" -> "b ... o", with `backward` in place of JAX's own gradients.
+
+    `backward` is given (x, W) and the gradient in the output, and returns those in x, W and b. Its
+    products have the precision that those of the output have: JAX traces it elsewhere, later.
+    """
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+    def function(precision: str | None, x: Array, w: Array, b: Array) -> Array:
+        return x @ w + jnp.expand_dims(b, range(x.ndim - 1))
+
+    def forward(precision: str | None, x: Array, w: Array, b: Array):
+        return function(precision, x, w, b), (x, w)
+
+    def precise(precision: str | None, inputs: tuple[Array, Array], g: Array):
+        with jax.default_matmul_precision(precision):
+            return backward(*inputs, g)
+
+    function.defvjp(forward, precise)
+    return lambda x, w, b: function(
+        jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
+        x, w, b,
+    )  # fmt: skip
 
 
-def _gradient(inputs: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array]:
-    """The gradients in x, W and b, of g "b ... o" in the output: JAX's own, but dW is x^T g.
+def gradients(x: Array, w: Array, g: Array) -> tuple[Array, Array, Array]:
+    """The gradients of x W + b, of g "b ... o" in the output: JAX's own, but dW is x^T g.
 
     JAX's is (g^T x)^T, for which XLA writes a transposed g on the CPU: an eighth of a step of
     AlexNet.
     """
-    x, w = inputs
     dx = g @ w.T
     x, g = (v.reshape(-1, v.shape[-1]) for v in (x, g))
     return dx, x.T @ g, jnp.sum(g, axis=0)
 
 
-@jax.custom_vjp
-def affine_squares(x: Array, w: Array, b: Array) -> Array:
-    """As affine; but its "gradient" in W and b is the sum of the examples' squared gradients.
+def squares(x: Array, w: Array, g: Array) -> tuple[Array, Array, Array]:
+    """The gradient in x, and the sum of the examples' squared gradients in W and b.
 
     Of a loss that is a sum over examples k = 1..b, jax.grad then gives sum_k (dloss_k / dW)^2 in
     place of sum_k dloss_k / dW. Example k's gradient in W is x_k^T g_k, g_k being its gradient in
@@ -52,11 +70,6 @@ def affine_squares(x: Array, w: Array, b: Array) -> Array:
     ("b p i", a convolution) its gradient is a sum over them, which is computed before it is
     squared.
     """
-    return affine(x, w, b)
-
-
-def _squares(inputs: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array]:
-    x, w = inputs
     dx = g @ w.T
     x, g = (v.reshape(len(v), -1, v.shape[-1]) for v in (x, g))  # "b p i", "b p o"
     if x.shape[1] == 1:
@@ -66,8 +79,8 @@ def _squares(inputs: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array
     return dx, dw, jnp.sum(jnp.square(jnp.sum(g, axis=1)), axis=0)
 
 
-affine.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _gradient)
-affine_squares.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _squares)
+affine = with_gradients(gradients)
+affine_squares = with_gradients(squares)
 
 
 class Dense(nn.Module):
