@@ -59,6 +59,9 @@ class Data(NamedTuple):
 
     Where runs of several seeds are trained in one program, x, y and task hold the split of each
     of the S seeds, once, and every run reads that of its own.
+
+    Where the images stay on the host (data.stream), x holds those of a stretch of places alone: of
+    the order in which they are read, from place `first` on. y and task hold all.
     """
 
     x: Array  # "S N h w c" uint8
@@ -68,6 +71,7 @@ class Data(NamedTuple):
     n: Array  # int32[], how many of its N examples are real
     mean: Array  # "T c"
     std: Array  # "T c"
+    first: Array | None = None  # int32[]; None: x holds all examples, as stored
 
 
 class Batch(NamedTuple):
