@@ -1,6 +1,8 @@
 """The inputs of one program: settings, random keys and images of its runs."""
 
+import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax.data import feed
+from hatjax.data.stream import Stream
 from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.training import keys, replicas, train
 from hatjax.types import Approach, Array, Data, Task, Tree, Turn
@@ -37,6 +40,7 @@ class Inputs:
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
         self.total = len(self.tasks[0])
         self.union = approach.union
+        self.streamed = replicas.streams(self.config, self.tasks[0], approach.union)
         self.hyper = self.placement.put(
             jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
         )
@@ -62,25 +66,55 @@ class Inputs:
         rows = np.array([sequence[t].row for sequence in self.tasks], np.int32)
         return Turn(self.placement.put(rows), self.placement.put(np.int32(t), shared=True))
 
-    def data(self, t: int, split: str) -> Data:
-        """Task t's `split` on the devices; joint training adds earlier tasks, except for "test"."""
+    def data(self, t: int, split: str) -> Data | Stream:
+        """Task t's `split`; joint training adds earlier tasks, except for "test".
+
+        On the devices, or a Stream: in training one of its own order for each run.
+        """
         union = self.union and split != "test"
-        each = [
-            feed.pad(sequence, t, split, self._lengths[split], union)
-            for sequence in self._sequences.values()
-        ]
-        return self.placement.data(feed.stack(each, self._version))
+        if not self.streamed:
+            each = [
+                feed.pad(sequence, t, split, self._lengths[split], union)
+                for sequence in self._sequences.values()
+            ]
+            return self.placement.data(feed.stack(each, self._version))
+        training = split == "train"
+        versions = self.tasks if training else [*self._sequences.values()]
+        return self._stream(
+            versions, range(len(self.tasks)) if training else self._version, t, split, union
+        )
+
+    def _stream(
+        self,
+        versions: Sequence[list[Task]],
+        version: Sequence[int],
+        t: int,
+        split: str,
+        union: bool,
+    ) -> Stream:
+        """Task t's `split` of the `versions`; `version` "R" is the index of each run's."""
+        each = [feed.labels(v, t, split, self._lengths[split], union) for v in versions]
+        return Stream(
+            self.placement.data(feed.stack(each, version)),
+            [int(data.n) for data in each],
+            [functools.partial(feed.images, v, t, split, union=union) for v in versions],
+            self.placement.copy,
+        )
 
     def batches(self, r: int, t: int) -> tuple[int, int]:
         """The numbers of batches and of examples in an epoch of run r on task t."""
         n = feed.count(self.tasks[r], t, "train", self.union)
         return math.ceil(n / self.config.batch), n
 
-    def single_run(self, r: int, t: int) -> tuple[Data, Turn]:
+    def single_run(self, r: int, t: int) -> tuple[Data | Stream, Turn]:
         """The training data and turn of run r in task t, without the axis R of runs."""
-        sequence = self.tasks[r]
-        length = self._lengths["train"]
-        return feed.put(sequence, t, "train", length, self.union), feed.turn(sequence, t)
+        sequence, length, union = self.tasks[r], self._lengths["train"], self.union
+        if not self.streamed:
+            return feed.put(sequence, t, "train", length, union), feed.turn(sequence, t)
+        labels = feed.labels(sequence, t, "train", length, union)
+        images = functools.partial(feed.images, sequence, t, "train", union=union)
+        data = Stream(jax.device_put(labels), [int(labels.n)], [images], jax.device_put)
+        return data, feed.turn(sequence, t)
 
     def of_run(self, r: int, tree: Tree) -> Tree:
         """Run r's slice of a tree "R ...", on the host."""

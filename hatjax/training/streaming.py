@@ -1,0 +1,106 @@
+"""Training on images that stay on the host: the program of hatjax.training.replicas, in parts.
+
+The same steps on the same batches in the same order: the results have the same bits.
+"""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hatjax.data import stream
+from hatjax.data.stream import Stream
+from hatjax.errors import InputError
+from hatjax.training import replicas, train
+from hatjax.types import Approach, Array, Data, Hyper, State, Task, Tree, Turn
+
+
+def compile(
+    config: ConfigDict, approach: Approach, placement: replicas.Placement
+) -> train.Program:
+    """As replicas.compile, but the data of its functions are Streams."""
+    whole = replicas.compile(config, approach, placement.padded)
+    f = replicas.compile_parts(config, approach, placement.padded)
+
+    def epoch(state: State, data: Stream, valid: Stream, turn: Turn, hyper: Hyper):
+        order, key = f.shuffle(state, data.labels)
+        done = f.start(state, data.labels, turn, hyper)
+        for some, first, until in stream.stretches(data, config.batch, placement.fetch(order)):
+            jax.block_until_ready(done)  # of what is put on the device, at most one waits
+            done = f.steps(done, state, some, order, turn, key, hyper, first, until)
+        trained = f.stop(done, state, data.labels, turn, hyper)
+        scores = evaluate(trained[0].params, trained[0].memory, valid, turn, hyper)
+        return f.close(state, trained, scores, turn, hyper)
+
+    def evaluate(params: Tree, memory: Tree, data: Stream, turn: Turn, hyper: Hyper):
+        sums = placement.put(
+            jax.tree.map(lambda v: np.full(placement.padded, v, np.float32), train.Sums(0, 0))
+        )
+        for some, first, until in stream.stretches(data, config.eval_batch):
+            jax.block_until_ready(sums)
+            sums = f.score(sums, params, memory, some, turn, hyper, first, until)
+        return f.means(sums, data.labels)
+
+    def end(state: State, data: Stream, turn: Turn, hyper: Hyper) -> tuple[Tree, Tree]:
+        return whole.end(state, data.labels, turn, hyper)
+
+    return whole._replace(epoch=epoch, end=end, evaluate=evaluate)
+
+
+def gradient_sizes(
+    config: ConfigDict,
+    approach: Approach,
+    state: State,
+    data: Stream,
+    turn: Turn,
+    hyper: Hyper,
+    i: int,
+) -> Tree:
+    """As train.gradient_sizes, of a single run, without the axis of runs."""
+    f = jax.tree.map(jax.jit, train.parts(config, approach))
+    order, key = f.shuffle(state, data.labels)
+    done = f.start(state, data.labels, turn, hyper)
+    for some, first, until in stream.stretches(data, config.batch, np.asarray(order)[None]):
+        jax.block_until_ready(done)
+        done = f.steps(done, state, some, order, turn, key, hyper, first, np.minimum(until, i))
+        if i < until:
+            return f.sizes(done, state, some, order, turn, key, hyper, i)
+    raise ValueError(f"there is no batch {i}")
+
+
+class Reads(Exception):
+    """An approach reads images that are not on the device."""
+
+
+class Elsewhere:
+    """What stands for images that are not on the device."""
+
+    def __getattr__(self, name: str) -> Array:
+        raise Reads
+
+    def __getitem__(self, index: object) -> Array:
+        raise Reads
+
+
+def check(config: ConfigDict, approach: Approach, tasks: list[Task]) -> None:
+    """Raise InputError if images are streamed that the approach needs at the end of a task."""
+    if not replicas.streams(config, tasks, approach.union):
+        return
+
+    def end() -> tuple[Tree, Tree]:
+        params, memory = approach.init(jax.random.key(0))
+        labels = np.zeros((1, 1), np.int32)
+        moments = np.zeros((len(tasks), tasks[0].train.x.shape[-1]), np.float32)
+        n = np.int32(1)
+        data = Data(Elsewhere(), labels, labels, np.int32(0), n, moments, moments)
+        turn = Turn(np.int32(0), np.int32(0))
+        step = train.evaluation_step(turn, train.hyperparameters(config))
+        return approach.end_task(params, memory, data, step._replace(key=jax.random.key(0)))
+
+    try:
+        jax.eval_shape(end)
+    except Reads:
+        raise InputError(
+            f"config.approach.name = {config.approach.name!r} reads the training images at the end "
+            f"of a task, and {replicas.streamed(config, tasks, approach.union)}: it cannot; take "
+            "fewer images (--config.data.examples), or --config.data.stream=no"
+        ) from None
