@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from hatjax.data import feed, memory, stream
+from hatjax.data import feed, lazy, memory, stream
 from hatjax.errors import InputError
 from hatjax.training import train
 from hatjax.types import Approach, Array, Batch, Data, Task, Tree, Turn
@@ -233,10 +233,13 @@ def anywhere(value: bool) -> bool:
 def streams(config: ConfigDict, tasks: Sequence[Task], union: bool) -> bool:
     """Whether images stay on the host (hatjax.training.streaming): as config.data.stream says.
 
-    With "auto" they do if those of a task of one run take more than the share STREAMED of a device.
+    With "auto" they do if those of a task of one run take more than the share STREAMED of a device,
+    or lie on the disk (hatjax.data.lazy).
     """
     if config.data.stream != "auto":
         return config.data.stream == "yes"
+    if any(lazy.stays(task.train.x) for task in tasks):
+        return True
     return image_bytes(tasks, union) > STREAMED * memory_of_device()
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax.data import stream
+from hatjax.data import feed, stream
 from hatjax.data.stream import Stream
 from hatjax.errors import InputError
 from hatjax.training import replicas, train
@@ -86,18 +86,15 @@ def check(config: ConfigDict, approach: Approach, tasks: list[Task]) -> None:
     if not replicas.streams(config, tasks, approach.union):
         return
 
-    def end() -> tuple[Tree, Tree]:
+    def end(data: Data) -> tuple[Tree, Tree]:
         params, memory = approach.init(jax.random.key(0))
-        labels = np.zeros((1, 1), np.int32)
-        moments = np.zeros((len(tasks), tasks[0].train.x.shape[-1]), np.float32)
-        n = np.int32(1)
-        data = Data(Elsewhere(), labels, labels, np.int32(0), n, moments, moments)
-        turn = Turn(np.int32(0), np.int32(0))
-        step = train.evaluation_step(turn, train.hyperparameters(config))
-        return approach.end_task(params, memory, data, step._replace(key=jax.random.key(0)))
+        step = train.evaluation_step(Turn(data.n, data.n), train.hyperparameters(config))
+        step = step._replace(key=jax.random.key(0))
+        return approach.end_task(params, memory, data._replace(x=Elsewhere()), step)
 
+    labels = feed.labels(tasks, 0, "train", len(tasks[0].train.y))
     try:
-        jax.eval_shape(end)
+        jax.eval_shape(end, labels)
     except Reads:
         raise InputError(
             f"config.approach.name = {config.approach.name!r} reads the training images at the end "
