@@ -19,7 +19,7 @@ Tree = Any  # a pytree of arrays: parameters, or what an approach remembers
 class Split(NamedTuple):
     """Images and labels on the host."""
 
-    x: np.ndarray  # "n h w c" uint8
+    x: np.ndarray  # "n h w c" uint8; may be on the disk (hatjax.data.lazy)
     y: np.ndarray  # "n" integer labels 0..classes-1
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from hatjax.data import feed
 from hatjax.types import Array, Data
 
-BYTES = 2**26  # of the images of a stretch, about: two stretches lie on the device at a time
+BYTES = 2**24  # of the images of a stretch, about: two stretches lie on the device at a time
 
 
 class Stretch(NamedTuple):

@@ -1,8 +1,6 @@
 """The inputs of one program: settings, random keys and images of its runs."""
 
-import functools
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -12,7 +10,7 @@ from ml_collections import ConfigDict
 from hatjax.data import feed
 from hatjax.data.stream import Stream
 from hatjax.data.tasks.fingerprint import fingerprints
-from hatjax.training import keys, replicas, train
+from hatjax.training import keys, replicas, streaming, train
 from hatjax.types import Approach, Array, Data, Task, Tree, Turn
 
 
@@ -78,28 +76,11 @@ class Inputs:
                 for sequence in self._sequences.values()
             ]
             return self.placement.data(feed.stack(each, self._version))
-        training = split == "train"
-        versions = self.tasks if training else [*self._sequences.values()]
-        return self._stream(
-            versions, range(len(self.tasks)) if training else self._version, t, split, union
-        )
-
-    def _stream(
-        self,
-        versions: Sequence[list[Task]],
-        version: Sequence[int],
-        t: int,
-        split: str,
-        union: bool,
-    ) -> Stream:
-        """Task t's `split` of the `versions`; `version` "R" is the index of each run's."""
-        each = [feed.labels(v, t, split, self._lengths[split], union) for v in versions]
-        return Stream(
-            self.placement.data(feed.stack(each, version)),
-            [int(data.n) for data in each],
-            [functools.partial(feed.images, v, t, split, union=union) for v in versions],
-            self.placement.copy,
-        )
+        versions, version = [*self._sequences.values()], self._version
+        if split == "train":
+            versions, version = self.tasks, [*range(len(self.tasks))]
+        length = self._lengths[split]
+        return streaming.put(self.placement, versions, version, t, split, length, union)
 
     def batches(self, r: int, t: int) -> tuple[int, int]:
         """The numbers of batches and of examples in an epoch of run r on task t."""
@@ -108,12 +89,9 @@ class Inputs:
 
     def single_run(self, r: int, t: int) -> tuple[Data | Stream, Turn]:
         """The training data and turn of run r in task t, without the axis R of runs."""
-        sequence, length, union = self.tasks[r], self._lengths["train"], self.union
-        if not self.streamed:
-            return feed.put(sequence, t, "train", length, union), feed.turn(sequence, t)
-        labels = feed.labels(sequence, t, "train", length, union)
-        images = functools.partial(feed.images, sequence, t, "train", union=union)
-        data = Stream(jax.device_put(labels), [int(labels.n)], [images], jax.device_put)
+        put = streaming.put_alone if self.streamed else feed.put
+        sequence = self.tasks[r]
+        data = put(sequence, t, "train", self._lengths["train"], self.union)
         return data, feed.turn(sequence, t)
 
     def of_run(self, r: int, tree: Tree) -> Tree:

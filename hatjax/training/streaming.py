@@ -3,6 +3,9 @@
 The same steps on the same batches in the same order: the results have the same bits.
 """
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -44,6 +47,38 @@ def compile(
         return whole.end(state, data.labels, turn, hyper)
 
     return whole._replace(epoch=epoch, end=end, evaluate=evaluate)
+
+
+def put(
+    placement: replicas.Placement,
+    versions: Sequence[Sequence[Task]],
+    version: Sequence[int],
+    t: int,
+    split: str,
+    length: int,
+    union: bool = False,
+) -> Stream:
+    """Task t's `split`, padded to `length`, in several versions; the arguments are as of feed.pad.
+
+    `version` "R" is the index of each run's version, as in feed.stack. What is read in an order has
+    a version for each run, since each has its own order.
+    """
+    each = [feed.labels(tasks, t, split, length, union) for tasks in versions]
+    return Stream(
+        placement.data(feed.stack(each, version)),
+        [int(data.n) for data in each],
+        [functools.partial(feed.images, tasks, t, split, union=union) for tasks in versions],
+        placement.copy,
+    )
+
+
+def put_alone(
+    tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False
+) -> Stream:
+    """The same of a single run, without the axis of runs; the arguments are as of feed.put."""
+    labels = feed.labels(tasks, t, split, length, union)
+    images = functools.partial(feed.images, tasks, t, split, union=union)
+    return Stream(jax.device_put(labels), [int(labels.n)], [images], jax.device_put)
 
 
 def gradient_sizes(
