@@ -1,7 +1,9 @@
 """Images that stay on the host or on the disk: the same bits as in memory, or a refusal."""
 
+import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import hatjax
 from hatjax import config, data, plans
 from hatjax.config import APPROACHES
-from hatjax.data import folder, lazy, memory, stream, tasks
+from hatjax.data import folder, lazy, stream, tasks
 from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.errors import Diverged, InputError, Interrupted
 from hatjax.experiment import description, run, stop
@@ -161,8 +163,14 @@ def test_a_folder_on_the_disk(channels, size, tmp_path, on_the_disk, monkeypatch
     assert not np.array_equal(changed.x_train, want.x_train)
 
 
-def test_a_folder_that_cannot_be_kept(tmp_path, on_the_disk):
+def test_a_folder_that_cannot_be_kept(tmp_path, on_the_disk, monkeypatch):
     files.write_folders(tmp_path / "mine", files.raw(side=9))
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda where: SimpleNamespace(free=18 * 9 * 9 * 3 - 1))
+        with pytest.raises(InputError, match="it takes 0.0 GB, and 0.0 GB are free"):
+            data.load("mine", tmp_path)
+    assert not [*(tmp_path / "cache").rglob("*.npy")]
+    shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("")
     with pytest.raises(InputError, match="cannot be kept decoded as .* by .XDG_CACHE_HOME"):
         data.load("mine", tmp_path)
@@ -203,7 +211,7 @@ def test_rows():
     assert isinstance(again, lazy.Rows) and again.whole is x
     np.testing.assert_array_equal(rows[1:], x[[1, 3]])
     np.testing.assert_array_equal(np.concatenate([*lazy.blocks(rows)]), x[[4, 1, 3]])
-    assert len(rows) == 3 and rows.shape == (3, 2, 2, 1) and memory.size() > 0
+    assert len(rows) == 3 and rows.shape == (3, 2, 2, 1)
 
 
 @pytest.mark.slow

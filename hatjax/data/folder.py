@@ -6,6 +6,7 @@ NAME/val/val_annotations.txt lists their classes.
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,9 +30,9 @@ def read(path: Path, size: Size | None = None, kept: Path | None = None) -> Raw:
     RGB, or grey if all are. Images of several sizes, and large ones, are brought to `size`, height
     and width, if it is given. Images that take more than the share IN_MEMORY of the memory are
     decoded once, into a file in the folder `kept`, and stay there (numpy.memmap), if that is given.
-    Raises InputError for images of several sizes if it is not,
-    unreadable images, more images than memory holds, classes that differ between train and test,
-    or a missing or empty folder.
+    Raises InputError for images of several sizes if `size` is not given, unreadable images, more
+    images than memory or disk hold, classes that differ between train and test, or a missing or
+    empty folder.
     """
     annotations = path / "val" / "val_annotations.txt"
     splits = ("train",) if annotations.is_file() else ("train", "test")
@@ -180,11 +181,14 @@ def _decode(
 ) -> bool:
     """Write the images of these files as an RGB array to `where`; whether all are grey.
 
-    Their sizes are those of `_images`.
+    Their sizes are those of `_images`. OSError if the disk has no room.
     """
     small = size and (size[0] - 4, size[1] - 4)
     stay = small and all(sorted(s) == sorted(small) for s in found)
     shape = (small if stay else size) or pictures.read(listed[0]).shape[:2]
+    need, free = 3 * len(listed) * shape[0] * shape[1], shutil.disk_usage(where.parent).free
+    if need > free:  # writing to a mapped file where there is no room ends the process
+        raise OSError(f"it takes {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free")
     out = np.lib.format.open_memmap(where, "w+", np.uint8, (len(listed), *shape, 3))
     grey = True
     for i, f in enumerate(listed):

@@ -131,8 +131,9 @@ def check(config: ConfigDict, approach: Approach, tasks: list[Task]) -> None:
     try:
         jax.eval_shape(end, labels)
     except Reads:
+        told = replicas.streamed(config, tasks, approach.union)
         raise InputError(
             f"config.approach.name = {config.approach.name!r} reads the training images at the end "
-            f"of a task, and {replicas.streamed(config, tasks, approach.union)}: it cannot; take "
-            "fewer images (--config.data.examples), or --config.data.stream=no"
+            f"of a task, which cannot be done here: {told}; take fewer images "
+            "(--config.data.examples), or --config.data.stream=no"
         ) from None
