@@ -19,7 +19,7 @@ Tree = Any  # a pytree of arrays: parameters, or what an approach remembers
 class Split(NamedTuple):
     """Images and labels on the host."""
 
-    x: np.ndarray  # "n h w c" uint8
+    x: np.ndarray  # "n h w c" uint8; may be on the disk (hatjax.data.lazy)
     y: np.ndarray  # "n" integer labels 0..classes-1
 
 
@@ -59,6 +59,9 @@ class Data(NamedTuple):
 
     Where runs of several seeds are trained in one program, x, y and task hold the split of each
     of the S seeds, once, and every run reads that of its own.
+
+    Where the images stay on the host (data.stream), x holds those of a stretch of places alone: of
+    the order in which they are read, from place `first` on. y and task hold all.
     """
 
     x: Array  # "S N h w c" uint8
@@ -68,6 +71,7 @@ class Data(NamedTuple):
     n: Array  # int32[], how many of its N examples are real
     mean: Array  # "T c"
     std: Array  # "T c"
+    first: Array | None = None  # int32[]; None: x holds all examples, as stored
 
 
 class Batch(NamedTuple):

@@ -172,7 +172,7 @@ def test_the_command(tmp_path):
 
 @pytest.mark.slow
 def test_all_measures(tmp_path):
-    measured(tmp_path, ["parts", "tasks", "replicas", "widths", "end"])
+    measured(tmp_path, ["parts", "tasks", "replicas", "widths", "end", "stream"])
 
 
 def test_the_suite(tmp_path):

@@ -12,6 +12,7 @@
     widths    time of a step with half, all and twice the units
     epoch     a whole epoch with its evaluations, and the peer's as in the published code
     end       EWC's Fisher information, relative to an epoch
+    stream    an epoch on images that are streamed from the host and the disk, beside in memory
     start     seconds until the first epoch of the digits run, without and with compilation cache
 
 Everything is timed in turn for several rounds; ratios are medians over rounds. --peer=torch,compile

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hatjax.benchmark import limit, steps
+from hatjax.benchmark import limit, steps, streamed
 from hatjax.benchmark.steps import Case
 from hatjax.benchmark.timing import interleave, once, ratio
 from hatjax.errors import InputError, oneline, unknown
@@ -222,6 +222,20 @@ def end(case: Case, how: How) -> dict:
     }
 
 
+def stream(case: Case, how: How) -> dict:
+    """An epoch of HAT on images that stay on the host or the disk, beside that in memory."""
+    times, images = streamed.times(case, how.max_steps, how.rounds)
+    rows = {
+        name: {"s an epoch": float(np.median(t)), "images/s": images / float(np.median(t))}
+        for name, t in times.items()
+    }
+    there = times.pop(streamed.MEMORY)
+    return {
+        "rows": rows,
+        "ratios": {f"{name} / {streamed.MEMORY}": ratio(t, there) for name, t in times.items()},
+    }
+
+
 def start(case: Case, how: How) -> dict:
     """Seconds until the digits run has finished its first epoch, without and with a cache."""
 
@@ -259,5 +273,6 @@ MEASURES: dict[str, Callable[[Case, How], dict]] = {
     "widths": over_widths,
     "epoch": epoch,
     "end": end,
+    "stream": stream,
     "start": start,
 }

@@ -14,7 +14,10 @@ from hatjax.config.text import fields
 from hatjax.errors import InputError, shown, unknown
 
 # Fields that do not say what is learned: a run may be resumed with others.
-FREE = ("data.root", "at_once", "mesh.data", "on_nan", "checkpoint.epochs", "checkpoint.minutes")
+FREE = (
+    "data.root", "data.stream", "at_once", "mesh.data", "on_nan", "checkpoint.epochs",
+    "checkpoint.minutes",
+)  # fmt: skip
 
 # Fields that older runs lack; they were made as with the usual values.
 LATER = ("optimizer.name", "schedule", "data.augment", "precision")

@@ -49,6 +49,9 @@ def make(
                 image=e["data"].get("image", ()),  # make them (h, w, channels); (): as they are
                 examples=0,  # use at most so many training images a task; 0: all
                 augment=(),  # of the training images, anew in every epoch: "crop", "flip"
+                # Whether images stay on the host and go to the device a stretch of batches at a
+                # time: "yes", "no", or "auto", where a task's take more than half of its memory.
+                stream="auto",
             ),
             tasks=dict(
                 kind=e["tasks"]["kind"],  # "permuted" (pixels) or "split" (by class)

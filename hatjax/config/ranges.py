@@ -112,6 +112,7 @@ FIELDS: dict[str, Range] = {
         "a tuple of 'crop' and 'flip', or ()",
         lambda v: set(v) <= {"crop", "flip"} and len(set(v)) == len(v),
     ),
+    "data.stream": one_of("auto", "yes", "no"),
     "data.examples": whole(0, 2**31 - 1, " (0: all)"),
     # "given" is what hatjax.fit makes of arrays.
     "tasks.kind": Range("'permuted' or 'split'", lambda v: v in ("permuted", "split", "given")),

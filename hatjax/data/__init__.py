@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hatjax.data import folder, npz, sources
+from hatjax.data import folder, lazy, npz, sources
 from hatjax.data.raw import Raw
 from hatjax.errors import InputError, oneline, unknown
 
@@ -57,7 +57,7 @@ def load(name: str, where: Path, size: tuple[int, int] | None = None) -> Raw:
         if there[0]:
             return npz.read(file)
         if there[1]:
-            return folder.read(images, size)
+            return folder.read(images, size, cache() / "images")
         known = {*sources.SOURCES, *found(where)}
     except OSError as error:
         raise InputError(
@@ -104,7 +104,9 @@ def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # Rounding gives constants a tiny deviation; float32 has no numbers much below 1e-38.
         varies = (x.min((0, 1, 2)) < x.max((0, 1, 2))) & (std > 1e-30)
         return mean.astype(np.float32), np.where(varies, std, 1).astype(np.float32)
-    counts = np.stack([np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(x, -1, 0)])
+    counts = np.zeros((x.shape[3], 256), int)
+    for some in lazy.blocks(x):
+        counts += [np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(some, -1, 0)]
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total
     std = np.sqrt(counts @ values**2 / total - mean**2)

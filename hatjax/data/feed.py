@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hatjax.data import memory
 from hatjax.data.tasks import by_row
 from hatjax.errors import InputError
-from hatjax.types import Array, Batch, Data, Split, Task, Turn
+from hatjax.types import Array, Batch, Data, Task, Turn
 
 
 def capacity(tasks: Sequence[Task], split: str, batch: int, union: bool = False) -> int:
@@ -30,16 +30,17 @@ def at_most(size: int, data: Data) -> int:
     return min(size, data.y.shape[1])
 
 
-def fits(config: ConfigDict, tasks: Sequence[Task]) -> None:
+def fits(config: ConfigDict, tasks: Sequence[Task], streamed: bool = False) -> None:
     """Raise InputError if memory does not hold a task's padded images and one batch.
 
-    The batch counts as float32 inputs and the activations of the layers.
+    The batch counts as float32 inputs and the activations of the layers. Images that are `streamed`
+    need no memory.
     """
     image = math.prod(tasks[0].train.x.shape[1:])
     for field, split in (("batch", "train"), ("eval_batch", "valid"), ("eval_batch", "test")):
         size = config[field]
         length = capacity(tasks, split, size)
-        kept = length * image * tasks[0].train.x.itemsize
+        kept = 0 if streamed else length * image * tasks[0].train.x.itemsize
         memory.fits(
             kept + 4 * min(size, length) * (image + sum(config.network.get("widths", ()))),
             f"config.{field} = {size}: the {split} images of a task, in batches of that size,",
@@ -127,14 +128,21 @@ def pad(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = Fa
     permutation is applied here, so that all permuted tasks share one copy of the images on the
     host.
     """
+    data = labels(tasks, t, split, length, union)
+    x = images(tasks, t, split, np.arange(data.n), union)
+    return data._replace(x=np.pad(x, [(0, length - len(x))] + [(0, 0)] * (x.ndim - 1))[None])
+
+
+def labels(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = False) -> Data:
+    """The same as `pad`, without an image."""
     chosen = range(t + 1) if union else (t,)
-    splits = [read(tasks[u], split) for u in chosen]
-    x, y = (np.concatenate(parts) for parts in zip(*splits, strict=True))
-    task = np.repeat([tasks[u].row for u in chosen], [len(s.y) for s in splits]).astype(np.int32)
+    ys = [getattr(tasks[u], split).y for u in chosen]
+    y, x = np.concatenate(ys), tasks[t].train.x
+    task = np.repeat([tasks[u].row for u in chosen], [*map(len, ys)]).astype(np.int32)
     rest = length - len(y)
     mean, std = (np.stack(by_row(tasks, field)) for field in ("mean", "std"))
     return Data(
-        x=np.pad(x, [(0, rest)] + [(0, 0)] * (x.ndim - 1))[None],
+        x=np.empty((1, 0, *x.shape[1:]), x.dtype),
         y=np.pad(y.astype(np.int32), (0, rest))[None],
         task=np.pad(task, (0, rest), constant_values=tasks[t].row)[None],
         version=np.int32(0),
@@ -144,12 +152,24 @@ def pad(tasks: Sequence[Task], t: int, split: str, length: int, union: bool = Fa
     )
 
 
-def read(task: Task, split: str) -> Split:
-    """A split of a task, with its pixel permutation applied."""
-    x, y = getattr(task, split)
-    if task.pixels is None:
-        return Split(x, y)
-    return Split(x.reshape(len(x), -1)[:, task.pixels].reshape(x.shape), y)
+def images(
+    tasks: Sequence[Task], t: int, split: str, places: np.ndarray, union: bool = False
+) -> np.ndarray:
+    """The images at these `places` of task t's `split`; `union` as in `pad`.
+
+    The pixel permutations of the tasks are applied.
+    """
+    if not union:
+        x, pixels = getattr(tasks[t], split).x[places], tasks[t].pixels
+        return x if pixels is None else x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
+    ends = np.cumsum([len(getattr(task, split).y) for task in tasks[: t + 1]])
+    owner = np.searchsorted(ends, places, side="right")  # the task of each place
+    dtype = np.result_type(*(getattr(task, split).x.dtype for task in tasks[: t + 1]))
+    found = np.empty((len(places), *tasks[t].train.x.shape[1:]), dtype)
+    for u, end in enumerate(ends):
+        mine = places[owner == u] - (end - len(getattr(tasks[u], split).y))
+        found[owner == u] = images(tasks, u, split, mine)
+    return found
 
 
 AXIS = "data"  # of the mesh of devices (training.replicas.Placement): they share a batch
@@ -184,8 +204,9 @@ def batch(data: Data, order: Array | None, i: Array, size: int) -> Batch:
     place = i * size + jnp.arange(size, dtype=jnp.int32)
     index = jnp.minimum(place, data.y.shape[1] - 1)
     index = index if order is None else order[index]
+    lies = index if data.first is None else jnp.minimum(place - data.first, data.x.shape[1] - 1)
     task = data.task[data.version, index]
     mean, std = data.mean[task][:, None, None], data.std[task][:, None, None]  # "b 1 1 c"
-    x = (data.x[data.version, index].astype(jnp.float32) - mean) / std
+    x = (data.x[data.version, lies].astype(jnp.float32) - mean) / std
     y = data.y[data.version, index]
     return Batch(x, y, task, (place < data.n).astype(jnp.float32))

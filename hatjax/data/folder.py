@@ -5,26 +5,34 @@ NAME/val/val_annotations.txt lists their classes.
 """
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
-from hatjax.data import memory, pictures
+from hatjax.data import lazy, memory, pictures
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError, oneline
 
 Listed = list[tuple[Path, int]]  # image files and the labels of their classes
+Size = tuple[int, int]  # height and width
+IN_MEMORY = 0.25  # of the machine's memory: images that take more are kept on the disk, decoded
 
 
-def read(path: Path, size: tuple[int, int] | None = None) -> Raw:
+def read(path: Path, size: Size | None = None, kept: Path | None = None) -> Raw:
     """Read the image set in the folder `path`, in the layout of torchvision's ImageFolder.
 
     Classes are numbered in alphabetical order of their folders, but 2 comes before 10. Images are
     RGB, or grey if all are. Images of several sizes, and large ones, are brought to `size`, height
-    and width, if it is given. Raises InputError for images of several sizes if it is not,
-    unreadable images, more images than memory holds, classes that differ between train and test,
-    or a missing or empty folder.
+    and width, if it is given. Images that take more than the share IN_MEMORY of the memory are
+    decoded once, into a file in the folder `kept`, and stay there (numpy.memmap), if that is given.
+    Raises InputError for images of several sizes if `size` is not given, unreadable images, more
+    images than memory or disk hold, classes that differ between train and test, or a missing or
+    empty folder.
     """
     annotations = path / "val" / "val_annotations.txt"
     splits = ("train",) if annotations.is_file() else ("train", "test")
@@ -42,9 +50,10 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Raw:
             path,
             ", ".join(names["train"][:12]) + (", ..." if len(names["train"]) > 12 else ""),
         )
-    _check_sizes(path, listed["train"] + listed["test"], size)
+    found = _check_sizes(path, listed["train"] + listed["test"], size, kept)
     labels = {split: np.array([c for _, c in some], np.int32) for split, some in listed.items()}
-    images = _images(path, [f for some in listed.values() for f, _ in some], size)
+    every = [f for some in listed.values() for f, _ in some]
+    images = _mapped(path, every, size, found, kept) if found else _images(path, every, size)
     x = {"train": images[: len(labels["train"])], "test": images[len(labels["train"]) :]}
     return checked(
         str(path), x["train"], labels["train"], x["test"], labels["test"], names=names["train"]
@@ -117,24 +126,83 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in found if not any(map(hidden, p.relative_to(path).parts)))
 
 
-def _check_sizes(path: Path, listed: Listed, size: tuple[int, int] | None) -> None:
+def _check_sizes(path: Path, listed: Listed, size: Size | None, kept: Path | None) -> set[Size]:
     """Raise InputError, before an image is decoded, for what `_images` would refuse at the end.
 
     That is several sizes if `size` is not given (a picture may yet be turned), or more than memory
-    holds.
+    holds. Returns the sizes of images that are to be kept on the disk (`read`), else none.
     """
-    first, largest = pictures.size(listed[0][0]), 0
+    first, largest, found = pictures.size(listed[0][0]), 0, set()
     for f, _ in listed:
         width, height = pictures.size(f)
         largest = max(largest, width * height)
+        found.add((height, width))
         if not size and sorted((width, height)) != sorted(first):
             raise _sizes(f, (height, width), path, first[::-1])
     height, width = size or first[::-1]
+    if kept and 3 * len(listed) * width * height > IN_MEMORY * memory.size():
+        return found
     memory.fits(
         2 * 3 * len(listed) * width * height + 4 * largest,
         f"{path}: {len(listed)} images of {width}x{height} pixels, when read and stacked,",
         "make them smaller, or fewer",
     )
+    return set()
+
+
+def _mapped(
+    path: Path, listed: list[Path], size: Size | None, found: set[Size], kept: Path | None
+) -> np.ndarray:
+    """As `_images`, but in a file in `kept`, decoded if it is not there yet.
+
+    `found` are the sizes of the images, as they are stored.
+    """
+    colour = lazy.place(kept or Path(), f"{path} {size}", listed)
+    grey = colour.with_suffix(".grey.npy")
+    try:
+        colour.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(colour.with_suffix(".lock")):
+            if not colour.exists() and not grey.exists():
+                logging.warning("%s: decoding %d images, once, to %s", path, len(listed), colour)
+                with tempfile.TemporaryDirectory(dir=colour.parent) as folder:
+                    is_grey = _decode(path, listed, size, found, Path(folder) / "part.npy")
+                    os.replace(Path(folder) / "part.npy", grey if is_grey else colour)
+        x = np.load(grey if grey.exists() else colour, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: more images than the memory holds, which cannot be kept decoded as {colour} "
+            f"({oneline(error)}): give another folder by $XDG_CACHE_HOME, or fewer images"
+        ) from error
+    return x[..., :1] if grey.exists() else x
+
+
+def _decode(
+    path: Path, listed: list[Path], size: Size | None, found: set[Size], where: Path
+) -> bool:
+    """Write the images of these files as an RGB array to `where`; whether all are grey.
+
+    Their sizes are those of `_images`. OSError if the disk has no room.
+    """
+    small = size and (size[0] - 4, size[1] - 4)
+    stay = small and all(sorted(s) == sorted(small) for s in found)
+    shape = (small if stay else size) or pictures.read(listed[0]).shape[:2]
+    need, free = 3 * len(listed) * shape[0] * shape[1], shutil.disk_usage(where.parent).free
+    if need > free:  # writing to a mapped file where there is no room ends the process
+        raise OSError(f"it takes {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free")
+    out = np.lib.format.open_memmap(where, "w+", np.uint8, (len(listed), *shape, 3))
+    grey = True
+    for i, f in enumerate(listed):
+        x = pictures.read(f)
+        if stay and x.shape[:2] != small:  # a turned one
+            return _decode(path, listed, size, {*found, x.shape[:2], (0, 0)}, where)
+        if size and not stay:
+            x = pictures.resized(x, *size)
+        if x.shape[:2] != shape:
+            raise _sizes(f, x.shape, path, shape)
+        grey = grey and x.ndim == 2
+        out[i] = pictures.colour(x)
+    out.flush()
+    return grey
 
 
 def _sizes(f: Path, found: tuple[int, ...], path: Path, first: tuple[int, ...]) -> InputError:

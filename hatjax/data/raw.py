@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hatjax.data import columns, labels, scale
+from hatjax.data import columns, labels, lazy, scale
 from hatjax.errors import InputError, shown
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -32,7 +32,7 @@ def checked(where: str, x_train, y_train, x_test, y_test, *, names=None) -> Raw:
     become int32. Raises InputError, beginning with `where`, for arrays of other shapes, for uint8
     beside other numbers, and as `numbers`, `channels_last`, `consistent` and `named`.
     """
-    images = {"train": np.asarray(x_train), "test": np.asarray(x_test)}
+    images = {"train": lazy.array(x_train), "test": lazy.array(x_test)}
     for split, x in images.items():
         if x.dtype.kind not in "buif" or x.ndim not in (3, 4):
             raise InputError(
@@ -117,13 +117,13 @@ LARGEST = 1e38  # differences of such numbers are still finite in float32
 
 
 def numbers(x, where: str, names: tuple[str, ...] = ()) -> np.ndarray:
-    """An array of numbers: uint8 stays, to save memory; others become float32.
+    """An array of numbers: uint8 stays, even on the disk, to save memory; others become float32.
 
     Raises InputError, beginning with `where`, for other dtypes, and for what is not a finite number
     or too large for float32: in which rows and columns, which are called `names`.
     """
     try:
-        x = np.asarray(x)
+        x = lazy.array(x)
     except ValueError as error:
         raise InputError(f"{where}: expected an array of numbers, got {error}") from error
     if x.dtype.kind not in "buif":

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hatjax.data import lazy
 from hatjax.errors import InputError
 from hatjax.types import Scale
 
@@ -13,7 +14,7 @@ PIXELS, FEATURES = 0.5, 10  # how far beyond the range of training, in units of 
 
 def of(x: np.ndarray) -> Scale:
     """The range of examples "n h w c", and the usual size of their largest number."""
-    low, high = _ranges(x)
+    low, high = map(np.concatenate, zip(*map(_ranges, lazy.blocks(x)), strict=True))
     return Scale(float(low.min()), float(high.max()), float(np.median(_sizes(low, high))))
 
 

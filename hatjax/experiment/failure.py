@@ -3,11 +3,12 @@
 import jax
 import numpy as np
 
+from hatjax.data.stream import Stream
 from hatjax.experiment import causes, checkpoint
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.log import Log
-from hatjax.training import replicas, train
+from hatjax.training import replicas, streaming, train
 from hatjax.types import Approach, Data, State, Tree, Turn
 from hatjax.workdir import files, results
 
@@ -91,7 +92,11 @@ def largest_gradient(
     saved = inputs.of_run(r, inputs.placement.fetch(checkpoint.packed(progress.state)))
     state = checkpoint.unpacked(saved, progress.state)
     data, turn = inputs.single_run(r, progress.task)
-    found = jax.jit(sizes)(state, data, turn, train.hyperparameters(config))
+    hyper = train.hyperparameters(config)
+    if isinstance(data, Stream):
+        found = streaming.gradient_sizes(config, approach, state, data, turn, hyper, step)
+    else:
+        found = jax.jit(sizes)(state, data, turn, hyper)
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(found))
     path, size = max(leaves, key=lambda leaf: leaf[1])
     huge = ", too large for 32-bit numbers when squared" if LARGEST < size < np.inf else ""

@@ -8,8 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hatjax.data import feed
+from hatjax.data.stream import Stream
 from hatjax.data.tasks.fingerprint import fingerprints
-from hatjax.training import keys, replicas, train
+from hatjax.training import keys, replicas, streaming, train
 from hatjax.types import Approach, Array, Data, Task, Tree, Turn
 
 
@@ -37,6 +38,7 @@ class Inputs:
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
         self.total = len(self.tasks[0])
         self.union = approach.union
+        self.streamed = replicas.streams(self.config, self.tasks[0], approach.union)
         self.hyper = self.placement.put(
             jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
         )
@@ -62,25 +64,35 @@ class Inputs:
         rows = np.array([sequence[t].row for sequence in self.tasks], np.int32)
         return Turn(self.placement.put(rows), self.placement.put(np.int32(t), shared=True))
 
-    def data(self, t: int, split: str) -> Data:
-        """Task t's `split` on the devices; joint training adds earlier tasks, except for "test"."""
+    def data(self, t: int, split: str) -> Data | Stream:
+        """Task t's `split`; joint training adds earlier tasks, except for "test".
+
+        On the devices, or a Stream: in training one of its own order for each run.
+        """
         union = self.union and split != "test"
-        each = [
-            feed.pad(sequence, t, split, self._lengths[split], union)
-            for sequence in self._sequences.values()
-        ]
-        return self.placement.data(feed.stack(each, self._version))
+        if not self.streamed:
+            each = [
+                feed.pad(sequence, t, split, self._lengths[split], union)
+                for sequence in self._sequences.values()
+            ]
+            return self.placement.data(feed.stack(each, self._version))
+        versions, version = [*self._sequences.values()], self._version
+        if split == "train":
+            versions, version = self.tasks, [*range(len(self.tasks))]
+        length = self._lengths[split]
+        return streaming.put(self.placement, versions, version, t, split, length, union)
 
     def batches(self, r: int, t: int) -> tuple[int, int]:
         """The numbers of batches and of examples in an epoch of run r on task t."""
         n = feed.count(self.tasks[r], t, "train", self.union)
         return math.ceil(n / self.config.batch), n
 
-    def single_run(self, r: int, t: int) -> tuple[Data, Turn]:
+    def single_run(self, r: int, t: int) -> tuple[Data | Stream, Turn]:
         """The training data and turn of run r in task t, without the axis R of runs."""
+        put = streaming.put_alone if self.streamed else feed.put
         sequence = self.tasks[r]
-        length = self._lengths["train"]
-        return feed.put(sequence, t, "train", length, self.union), feed.turn(sequence, t)
+        data = put(sequence, t, "train", self._lengths["train"], self.union)
+        return data, feed.turn(sequence, t)
 
     def of_run(self, r: int, tree: Tree) -> Tree:
         """Run r's slice of a tree "R ...", on the host."""

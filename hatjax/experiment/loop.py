@@ -9,7 +9,7 @@ from hatjax.experiment import checkpoint, failure, resume, stop, sweep
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.log import Log
-from hatjax.training import replicas, train
+from hatjax.training import replicas, streaming, train
 from hatjax.types import Approach, Tree
 from hatjax.workdir import files, results
 
@@ -26,8 +26,13 @@ def train_all(
 
     The flags are as in run.run_sweep. Returns the final progress. Raises Interrupted, Unwritable.
     """
-    program = replicas.compile(inputs.config, approach, inputs.placement.padded)
+    if inputs.streamed:
+        program = streaming.compile(inputs.config, approach, inputs.placement)
+    else:
+        program = replicas.compile(inputs.config, approach, inputs.placement.padded)
     progress, notes = resume.begin_or_resume(inputs, approach, program)
+    if inputs.streamed:
+        notes = [replicas.streamed(inputs.config, inputs.tasks[0], approach.union), *notes]
     with Log(inputs, progress, quiet, board, verbose) as log:
         log.say(notes)
         while progress.task < inputs.total and progress.active():

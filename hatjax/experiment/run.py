@@ -18,7 +18,7 @@ from hatjax.errors import Diverged, Interrupted
 from hatjax.experiment import compilation, display, loop, stop, sweep, tensorboard
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.memory import advice
-from hatjax.training import replicas
+from hatjax.training import replicas, streaming
 from hatjax.types import Approach, Network, Task
 from hatjax.workdir import files, results
 
@@ -31,7 +31,7 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     """
     configs.check(config)
     sequence = sequence or tasks.make(config)
-    feed.fits(config, sequence)
+    feed.fits(config, sequence, replicas.streams(config, sequence, union=False))
     feed.check_augment(config, sequence)
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
@@ -144,7 +144,9 @@ def run_sweep(
 def ready(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[list[Task], Approach]:
     """The tasks and the approach of a configuration; as `prepare`."""
     sequence, network = prepare(config, sequence)
-    return sequence, approaches.make(config, network)
+    approach = approaches.make(config, network)
+    streaming.check(config, approach, sequence)
+    return sequence, approach
 
 
 def ready_like(

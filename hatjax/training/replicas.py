@@ -19,13 +19,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from hatjax.data import feed
+from hatjax.data import feed, lazy, memory, stream
 from hatjax.errors import InputError
 from hatjax.training import train
-from hatjax.types import Approach, Batch, Data, Task, Tree, Turn
+from hatjax.types import Approach, Array, Batch, Data, Task, Tree, Turn
 
 T = TypeVar("T")
 AXIS = "replica"
+STREAMED = 0.5  # of the memory of a device: more than that of images stay on the host
 SHARE = 0.6  # of the free memory that replicas may fill, by a rough estimate
 
 
@@ -39,9 +40,8 @@ def compile(config: ConfigDict, approach: Approach, count: int) -> train.Program
     f = train.functions(config, approach)
 
     def epoch(state, data, valid, turn, hyper):
-        finished = state.schedule.done
         after, scores = f.epoch(state, data, valid, turn, hyper)
-        return jax.tree.map(lambda a, b: jnp.where(finished, b, a), after, state), scores
+        return unless(state.schedule.done, after, state), scores
 
     turn = Turn(0, None)
     if count == 1:
@@ -53,6 +53,35 @@ def compile(config: ConfigDict, approach: Approach, count: int) -> train.Program
         end=jax.jit(over(count, f.end, 0, Data, turn, 0)),
         evaluate=jax.jit(over(count, f.evaluate, 0, 0, Data, turn, 0)),
     )
+
+
+def compile_parts(config: ConfigDict, approach: Approach, count: int) -> train.Parts:
+    """The parts of the epoch and of the evaluation in `compile`, likewise."""
+    f, turn = train.parts(config, approach), Turn(0, None)
+
+    def close(state, trained, scores, data, turn, hyper):
+        after, metrics = f.close(state, trained, scores, data, turn, hyper)
+        return unless(state.schedule.done, after, state), metrics
+
+    def mapped(function: Callable, *axes, **how) -> Callable:
+        return jax.jit(over(count, function, *axes), **how)
+
+    batches = (None, None)  # first and until are the same for all
+    return train.Parts(
+        shuffle=mapped(f.shuffle, 0, Data),
+        start=mapped(f.start, 0, Data, turn, 0),
+        steps=mapped(f.steps, 0, 0, Data, 0, turn, 0, 0, *batches),
+        stop=mapped(f.stop, 0, 0, Data, turn, 0),
+        close=mapped(f.close if count == 1 else close, 0, 0, 0, Data, turn, 0),
+        score=mapped(f.score, 0, 0, 0, Data, turn, 0, *batches),
+        means=mapped(f.means, 0, Data),
+        sizes=mapped(f.sizes, 0, 0, Data, 0, turn, 0, 0, None),
+    )
+
+
+def unless(finished: Array, after: Tree, before: Tree) -> Tree:
+    """The state after an epoch; that before it, where the task was `finished`."""
+    return jax.tree.map(lambda a, b: jnp.where(finished, b, a), after, before)
 
 
 def over(count: int, function: Callable, *axes) -> Callable:
@@ -120,6 +149,11 @@ class Placement:
         if jax.process_count() == 1:
             return jax.device_get(tree)
         return multihost_utils.process_allgather(tree, tiled=True)
+
+    def copy(self, x: np.ndarray) -> Array:
+        """Put an array that all processes have on all devices; what they hold is not compared."""
+        spread = NamedSharding(self.mesh, PartitionSpec())
+        return jax.make_array_from_callback(x.shape, spread, lambda index: x[index])
 
     def data(self, data: Data) -> Data:
         """Put what feed.stack gives on the devices."""
@@ -196,6 +230,44 @@ def anywhere(value: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(value))))
 
 
+def streams(config: ConfigDict, tasks: Sequence[Task], union: bool) -> bool:
+    """Whether images stay on the host (hatjax.training.streaming): as config.data.stream says.
+
+    With "auto" they do if those of a task of one run take more than the share STREAMED of a device,
+    or lie on the disk (hatjax.data.lazy).
+    """
+    if config.data.stream != "auto":
+        return config.data.stream == "yes"
+    if any(lazy.stays(task.train.x) for task in tasks):
+        return True
+    return image_bytes(tasks, union) > STREAMED * memory_of_device()
+
+
+def streamed(config: ConfigDict, tasks: Sequence[Task], union: bool) -> str:
+    """What is told where images are streamed."""
+    return (
+        f"images are streamed from the host (config.data.stream = {config.data.stream}: those of a "
+        f"task take up to {image_bytes(tasks, union) / 1e6:,.0f} MB, a device has "
+        f"{memory_of_device() / 1e6:,.0f} MB)"
+    )
+
+
+def image_bytes(tasks: Sequence[Task], union: bool) -> int:
+    """The most that the images of a task take, those of training and validation or of the test."""
+    learned = [len(task.train.y) + len(task.valid.y) for task in tasks]
+    tested = max(len(task.test.y) for task in tasks)
+    x = tasks[0].train.x
+    return max((sum if union else max)(learned), tested) * math.prod(x.shape[1:]) * x.itemsize
+
+
+def memory_of_device() -> int:
+    """The bytes that a device has, whether free or not; for the CPU those of the host, shared."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return memory.size() // jax.local_device_count()
+
+
 def fit(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> int:
     """How many replicas fill the free memory of all devices, at least one; an estimate."""
     free = SHARE * free_memory() * jax.device_count()
@@ -228,6 +300,8 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
         used.append(scratch(functools.partial(train.gradient, approach), size))
     examples = [len(task.train.y) + len(task.valid.y) + len(task.test.y) for task in tasks]
     images = (sum if approach.union else max)(examples) * math.prod(image)
+    if streams(config, tasks, approach.union):
+        images = 2 * stream.BYTES
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((6 * [params], memory)))
     return kept + max(used) + images
 

@@ -32,12 +32,52 @@ class Program(NamedTuple):
     init: Callable[[Array], tuple[Tree, Tree]]  # key -> params, memory
     # (params, memory, turn, key, hyper) -> the state before the first epoch of a task
     begin: Callable[..., State]
-    # (state, train, valid, turn, hyper) -> state, metrics
-    epoch: Callable[[State, Data, Data, Turn, Hyper], tuple[State, dict[str, Array]]]
+    # (state, train, valid, turn, hyper) -> state, metrics; data are Data, or a Stream of them
+    epoch: Callable[..., tuple[State, dict[str, Array]]]
     # (state, train, turn, hyper) -> params, memory
-    end: Callable[[State, Data, Turn, Hyper], tuple[Tree, Tree]]
+    end: Callable[..., tuple[Tree, Tree]]
     # (params, memory, data, turn, hyper) -> {"loss", "accuracy"}
     evaluate: Callable[..., dict[str, Array]]
+
+
+class Pass(NamedTuple):
+    """Where a pass over the training data stands."""
+
+    own: Tree  # the parameters that the task works on
+    optimizer: optax.OptState
+    losses: Array  # "B" of the batches, zeros for those to come
+    right: Array  # float32[], how many examples were classified right
+
+
+class Sums(NamedTuple):
+    """Where an evaluation stands: sums over the examples so far, float32[] each."""
+
+    loss: Array
+    right: Array
+
+
+class Parts(NamedTuple):
+    """What an epoch and an evaluation consist of, a stretch of batches first..until-1 at a time.
+
+    hatjax.training.streaming puts the images of a stretch on the device before it.
+    """
+
+    # (state, train) -> the order "N" of the examples, the key of the steps
+    shuffle: Callable[..., tuple[Array, Array]]
+    # (state, train, turn, hyper) -> the pass before its first batch
+    start: Callable[..., Pass]
+    # (pass, state, train, order, turn, key, hyper, first, until) -> pass
+    steps: Callable[..., Pass]
+    # (pass, state, train, turn, hyper) -> the state after the pass, losses, accuracy
+    stop: Callable[..., tuple[State, Array, Array]]
+    # (state before the epoch, what `stop` gives, scores, train, turn, hyper) -> state, metrics
+    close: Callable[..., tuple[State, dict[str, Array]]]
+    # (sums, params, memory, data, turn, hyper, first, until) -> sums
+    score: Callable[..., Sums]
+    # (sums, data) -> {"loss", "accuracy"}
+    means: Callable[[Sums, Data], dict[str, Array]]
+    # (pass, state, train, order, turn, key, hyper, i) -> as gradient_sizes, at batch i
+    sizes: Callable[..., Tree]
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
@@ -66,6 +106,7 @@ def compile(config: ConfigDict, approach: Approach) -> Program:
 
 def functions(config: ConfigDict, approach: Approach) -> Program:
     """The functions of a run. hatjax.training.replicas maps them over many runs at once."""
+    f = parts(config, approach)
 
     def begin(params: Tree, memory: Tree, turn: Turn, key: Array, hyper: Hyper) -> State:
         key, start = jax.random.split(key)
@@ -76,12 +117,62 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
         return State(params, memory, moments(approach, own, memory, step), schedule, key)
 
     def epoch(before: State, train: Data, valid: Data, turn: Turn, hyper: Hyper):
-        key, shuffling, dropping, choosing = jax.random.split(before.key, 4)
-        order = feed.shuffle(shuffling, train)
-        state, losses, accuracy = run_steps(
-            config, approach, before, train, order, turn, dropping, hyper
-        )
-        scores = evaluate(config, approach, state.params, state.memory, valid, turn, hyper)
+        order, key = f.shuffle(before, train)
+        trained = run_steps(config, approach, before, train, order, turn, key, hyper)
+        state, *_ = trained
+        found = scores(*state[:2], valid, turn, hyper)
+        return f.close(before, trained, found, train, turn, hyper)
+
+    def end(state: State, train: Data, turn: Turn, hyper: Hyper) -> tuple[Tree, Tree]:
+        # With the key: the published code's Fisher information is taken with dropout.
+        step = evaluation_step(turn, hyper)._replace(key=state.key)
+        params, memory = approach.schedule.best(state.schedule, state.params, state.memory, step)
+        return approach.end_task(params, memory, train, step)
+
+    def scores(params: Tree, memory: Tree, data: Data, turn: Turn, hyper: Hyper):
+        return evaluate(config, approach, params, memory, data, turn, hyper)
+
+    return Program(approach.init, begin, epoch, end, scores)
+
+
+def parts(config: ConfigDict, approach: Approach) -> Parts:
+    """The parts of an epoch and of an evaluation; `state` is that before the epoch."""
+
+    def shuffle(state: State, data: Data) -> tuple[Array, Array]:
+        _, shuffling, dropping, _ = epoch_keys(state)
+        return feed.shuffle(shuffling, data), dropping
+
+    def start(state: State, data: Data, turn: Turn, hyper: Hyper) -> Pass:
+        most = -(-data.y.shape[1] // feed.at_most(config.batch, data))
+        own = approach.take(state.params, state.memory, evaluation_step(turn, hyper))
+        return Pass(own, state.optimizer, jnp.zeros(most), jnp.float32(0))
+
+    def steps(
+        done: Pass, state: State, data: Data, order, turn: Turn, key, hyper: Hyper, first, until
+    ) -> Pass:
+        def body(i: Array, done: Pass) -> Pass:
+            step = training_step(config, state, data, i, turn, key, hyper)
+            batch = training_batch(config, data, order, i, step)
+            own, optimizer, loss, out = train_step(
+                approach, done.own, state.memory, done.optimizer, batch, step
+            )
+            losses, right = done.losses.at[i].set(loss), done.right + correct(approach, out, batch)
+            return Pass(own, optimizer, losses, right)
+
+        count = feed.trips(data, feed.at_most(config.batch, data))
+        return lax.fori_loop(first, until_end(until, count), body, done)
+
+    def stop(done: Pass, state: State, data: Data, turn: Turn, hyper: Hyper):
+        at = evaluation_step(turn, hyper)
+        params = approach.put(state.params, done.own, state.memory, at)
+        after = state._replace(params=params, optimizer=done.optimizer)
+        return after, done.losses, done.right / data.n
+
+    def close(
+        before: State, trained, scores: dict[str, Array], data: Data, turn: Turn, hyper: Hyper
+    ):
+        state, losses, accuracy = trained
+        key, _, _, choosing = epoch_keys(before)
         step = evaluation_step(turn, hyper)._replace(key=choosing)
         metrics = {
             "losses": losses,
@@ -90,8 +181,8 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
             "valid_accuracy": scores["accuracy"],
             "lr": before.schedule.lr,
         } | approach.report(state.params, state.memory, step)
-        count = feed.trips(train, config.batch)
-        ends = progress(config, jnp.stack([0 * count, count - 1]), count, train.n)
+        count = feed.trips(data, config.batch)
+        ends = progress(config, jnp.stack([0 * count, count - 1]), count, data.n)
         for name, (first, last) in approach.annealed(ends, hyper).items():
             metrics |= {f"{name}_first": first, f"{name}_last": last}
         failed = ~(jnp.all(jnp.isfinite(losses)) & jnp.isfinite(scores["loss"]))
@@ -111,16 +202,48 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
             after = choose(failed, before, after)
         return after, metrics | {"failed": failed, "done": after.schedule.done}
 
-    def end(state: State, train: Data, turn: Turn, hyper: Hyper) -> tuple[Tree, Tree]:
-        # With the key: the published code's Fisher information is taken with dropout.
-        step = evaluation_step(turn, hyper)._replace(key=state.key)
-        params, memory = approach.schedule.best(state.schedule, state.params, state.memory, step)
-        return approach.end_task(params, memory, train, step)
+    def score(
+        sums: Sums, params: Tree, memory: Tree, data: Data, turn: Turn, hyper: Hyper, first, until
+    ) -> Sums:
+        step = evaluation_step(turn, hyper)
+        own = approach.take(params, memory, step)
+        batch_size = feed.at_most(config.eval_batch, data)
 
-    def scores(params: Tree, memory: Tree, data: Data, turn: Turn, hyper: Hyper):
-        return evaluate(config, approach, params, memory, data, turn, hyper)
+        def body(i: Array, sums: Sums) -> Sums:
+            batch = feed.shared(config, feed.batch(data, None, i, batch_size))
+            value, out = approach.loss(own, memory, batch, step)
+            loss = sums.loss + value * jnp.sum(batch.weight)
+            return Sums(loss, sums.right + correct(approach, out, batch))
 
-    return Program(approach.init, begin, epoch, end, scores)
+        return lax.fori_loop(first, until_end(until, feed.trips(data, batch_size)), body, sums)
+
+    def means(sums: Sums, data: Data) -> dict[str, Array]:
+        return {"loss": sums.loss / data.n, "accuracy": sums.right / data.n}
+
+    def sizes(
+        done: Pass, state: State, data: Data, order, turn: Turn, key, hyper: Hyper, i: Array
+    ) -> Tree:
+        step = training_step(config, state, data, i, turn, key, hyper)
+        batch = training_batch(config, data, order, i, step)
+        _, grads = gradient(approach, done.own, state.memory, batch, step)
+        return jax.tree.map(lambda g: jnp.nan_to_num(jnp.max(jnp.abs(g)), nan=jnp.inf), grads)
+
+    return Parts(shuffle, start, steps, stop, close, score, means, sizes)
+
+
+def until_end(until: Array | None, count: Array) -> Array:
+    """The batch before which a stretch ends: `until`, but at most all of `count`."""
+    return count if until is None else jnp.minimum(until, count)
+
+
+def no_sums() -> Sums:
+    """The sums over no example."""
+    return Sums(jnp.float32(0), jnp.float32(0))
+
+
+def epoch_keys(before: State) -> Array:
+    """Four keys: of the state after the epoch, for the order, for dropout, for the schedule."""
+    return jax.random.split(before.key, 4)
 
 
 def train_step(
@@ -170,25 +293,10 @@ def run_steps(
     Returns the state after it, the losses of the batches "B", zeros beyond the real batches, and
     the accuracy on the real examples. With `until` it ends before the batch of that number.
     """
-    batch_size = feed.at_most(config.batch, data)
-    count = feed.trips(data, batch_size) if until is None else until
-    most = -(-data.y.shape[1] // batch_size)
-
-    def body(i, carry):
-        own, optimizer, losses, right = carry
-        step = training_step(config, state, data, i, turn, key, hyper)
-        batch = training_batch(config, data, order, i, step)
-        own, optimizer, loss, out = train_step(
-            approach, own, state.memory, optimizer, batch, step
-        )
-        return own, optimizer, losses.at[i].set(loss), right + correct(approach, out, batch)
-
-    at = evaluation_step(turn, hyper)
-    own = approach.take(state.params, state.memory, at)
-    carry = (own, state.optimizer, jnp.zeros(most), jnp.float32(0))
-    own, optimizer, losses, right = lax.fori_loop(0, count, body, carry)
-    params = approach.put(state.params, own, state.memory, at)
-    return state._replace(params=params, optimizer=optimizer), losses, right / data.n
+    f = parts(config, approach)
+    done = f.start(state, data, turn, hyper)
+    done = f.steps(done, state, data, order, turn, key, hyper, 0, until)
+    return f.stop(done, state, data, turn, hyper)
 
 
 def training_step(
@@ -227,14 +335,11 @@ def gradient_sizes(
 
     It tells where a loss that is not a number comes from. What is not a number counts as infinite.
     """
-    _, shuffling, dropping, _ = jax.random.split(state.key, 4)
-    order = feed.shuffle(shuffling, data)
-    state, *_ = run_steps(config, approach, state, data, order, turn, dropping, hyper, until=i)
-    step = training_step(config, state, data, i, turn, dropping, hyper)
-    own = approach.take(state.params, state.memory, step)
-    batch = training_batch(config, data, order, i, step)
-    _, grads = gradient(approach, own, state.memory, batch, step)
-    return jax.tree.map(lambda g: jnp.nan_to_num(jnp.max(jnp.abs(g)), nan=jnp.inf), grads)
+    f = parts(config, approach)
+    order, key = f.shuffle(state, data)
+    done = f.start(state, data, turn, hyper)
+    done = f.steps(done, state, data, order, turn, key, hyper, 0, i)
+    return f.sizes(done, state, data, order, turn, key, hyper, i)
 
 
 def choose(condition: Array, then: Tree, otherwise: Tree) -> Tree:
@@ -286,16 +391,5 @@ def evaluate(
     hyper: Hyper,
 ) -> dict[str, Array]:
     """The approach's loss and the accuracy on `data`, without dropout and at s_max."""
-    step = evaluation_step(turn, hyper)
-    own = approach.take(params, memory, step)
-    batch_size = feed.at_most(config.eval_batch, data)
-
-    def body(i, carry):
-        loss, right = carry
-        batch = feed.shared(config, feed.batch(data, None, i, batch_size))
-        value, out = approach.loss(own, memory, batch, step)
-        return loss + value * jnp.sum(batch.weight), right + correct(approach, out, batch)
-
-    count = feed.trips(data, batch_size)
-    loss, right = lax.fori_loop(0, count, body, (jnp.float32(0), jnp.float32(0)))
-    return {"loss": loss / data.n, "accuracy": right / data.n}
+    f = parts(config, approach)
+    return f.means(f.score(no_sums(), params, memory, data, turn, hyper, 0, None), data)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hatjax.data import lazy
 from hatjax.types import Task
 
 
@@ -28,7 +29,8 @@ def fingerprints(tasks: Sequence[Task]) -> dict[str, str]:
 def digest(x: np.ndarray) -> bytes:
     """The SHA-256 of an array's shape, dtype and content."""
     hashed = hashlib.sha256(f"{x.shape} {x.dtype.str}".encode())
-    if x.ndim == 4 and not x.strides[-1]:  # grey images repeated over the channels
-        x = x[..., :1]
-    hashed.update(np.ascontiguousarray(x).data)
+    for some in lazy.blocks(x) if x.ndim == 4 else [x]:
+        if x.ndim == 4 and not x.strides[-1]:  # grey images repeated over the channels
+            some = some[..., :1]
+        hashed.update(np.ascontiguousarray(some).data)
     return hashed.digest()

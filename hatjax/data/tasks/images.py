@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from hatjax.data import Raw, memory, pictures
+from hatjax.data import Raw, lazy, memory, pictures
 from hatjax.errors import InputError
 from hatjax.fidelity import departures
 
@@ -29,11 +29,13 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
                 f"image set {name!r} has images of {raw.x_train.shape[3]} channels: "
                 f"config.data.image = {tuple(config.data.image)} needs 1 or {c}"
             )
-        memory.fits(
-            sum(map(len, x.values())) * h * w * raw.x_train.shape[3] * raw.x_train.itemsize,
-            f"config.data.image = {tuple(config.data.image)}: the images of {name!r} at that size",
-            "choose a smaller one",
-        )
+        if raw.x_train.shape[1:3] != (h, w):
+            memory.fits(
+                sum(map(len, x.values())) * h * w * raw.x_train.shape[3] * raw.x_train.itemsize,
+                f"config.data.image = {tuple(config.data.image)}: the images of {name!r} at that "
+                "size",
+                "choose a smaller one",
+            )
         x = {k: repeated(sized(v, h, w, name not in RESIZED), c) for k, v in x.items()}
     return raw._replace(x_train=x["x_train"], x_test=x["x_test"])
 
@@ -53,13 +55,14 @@ def sized(x: np.ndarray, h: int, w: int, margin: bool = True) -> np.ndarray:
 
 def repeated(x: np.ndarray, c: int) -> np.ndarray:
     """Grey images "n h w 1" as a view "n h w c"; images of c channels unchanged."""
-    return np.broadcast_to(x, (*x.shape[:3], c))
+    return np.broadcast_to(x, (*x.shape[:3], c), subok=True)
 
 
 def take(x: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """x[places]; for a view of repeated grey images, such a view again."""
-    if x.strides[-1]:
-        return x[places]
+    """x[places], for images on the disk lazy.Rows; for a view of repeated grey images, such a view.
+    """
+    if x.strides[-1] or lazy.stays(x):
+        return lazy.rows(x, places)
     return repeated(x[..., :1][places], x.shape[3])
 
 
