@@ -105,6 +105,8 @@ def load(where: str | Path) -> Model:
     # results.save moves the old model to .model.old for a moment, while it replaces it.
     folder = next((p for p in (where / "model", where / ".model.old") if p.exists()), None)
     if not folder:
+        if (where / "done").exists():
+            raise InputError(f"{where} has no model: give the run that this is a copy of")
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
     try:
         configs.check(config)
