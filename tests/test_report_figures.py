@@ -43,14 +43,14 @@ def test_a_name_has_what_varies_among_the_runs():
     assert named([record("hat"), record("sgd"), record("imm_mean")]) == ["HAT", "SGD", "IMM-mean"]
     # What all runs of an approach share is told once.
     records = [record("hat", c=0.1), record("hat", 1, c=0.1), record("sgd")]
-    assert named(records) == ["HAT", "SGD"] and groups.shared(records) == "HAT: c=0.1"
+    assert named(records) == ["HAT", "SGD"] and groups.shared(records) == "count=4; HAT: c=0.1"
     found, _ = groups.groups(records)
     text = tables.markdown(found, numbers.all_values(records))
-    assert "In place of the defaults: HAT: c=0.1." in text and "\n| HAT | " in text
+    assert "In place of the defaults: count=4; HAT: c=0.1." in text and "\n| HAT | " in text
     # The defaults beside other settings have their values in the name, and nothing else has more.
     records = [record("hat", c=c, s_max=25.0) for c in (0.1, C, 2.5)]
     assert named(records) == ["HAT (c=0.1)", f"HAT (c={C:g})", "HAT (c=2.5)"]
-    assert groups.shared(records) == "HAT: s_max=25"
+    assert groups.shared(records) == "count=4; HAT: s_max=25"
     assert named([record("hat"), *grid(1)[:2], record("sgd")]) == [
         "HAT (c=0.1, s_max=25)", f"HAT (c={C:g}, s_max=25)", f"HAT (c={C:g}, s_max=400)", "SGD",
     ]  # fmt: skip

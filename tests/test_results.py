@@ -38,6 +38,7 @@ def test_their_report(tmp_path):
     records, notes = read.read_all([RESULTS])
     write.check(tmp_path / "report")
     text, notes, _ = write.write(records, tmp_path / "report", notes, False)
+    assert "In place of the defaults: widths=32x64x128x1024x1024; HAT: gate_init=normal." in text
     assert "72.8" in text and not [n for n in notes if "damaged" in n]
     assert list((tmp_path / "report" / "figures").glob("fig5-capacity-*.pdf"))
     assert np.all([(tmp_path / "report" / f).exists() for f in ("index.html", "metrics.csv")])

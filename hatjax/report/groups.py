@@ -118,14 +118,18 @@ def names(records: Iterable[Record]) -> dict[str, str]:
 
 
 def shared(records: Iterable[Record]) -> str:
-    """What all runs of an approach have in place of its defaults: "HAT: c=0.1; EWC: lamb=50"."""
+    """What a group has in place of the defaults: "lr=0.1; HAT: c=0.1; EWC: lamb=50".
+
+    First what all its runs have, then what all runs of an approach have.
+    """
     records = list(records)
     differ = varied(records)
     found = {
         r.approach: words({k: v for k, v in r.variant.items() if k not in differ[r.approach]})
         for r in records
     }
-    return "; ".join(f"{paper(approach)}: {fields}" for approach, fields in found.items() if fields)
+    own = [f"{paper(approach)}: {fields}" for approach, fields in found.items() if fields]
+    return "; ".join(filter(None, (words(records[0].setting), *own)))
 
 
 def shown(records: Iterable[Record]) -> tuple[list[Record], list[str]]:

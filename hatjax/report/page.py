@@ -12,7 +12,7 @@ from hatjax.report import tables, versions
 from hatjax.report.gallery import Picture
 from hatjax.report.groups import Groups, names, shared
 from hatjax.report.missing import Missing
-from hatjax.report.names import slug, words
+from hatjax.report.names import slug
 from hatjax.report.numbers import Runs
 from hatjax.report.read import Record
 
@@ -44,7 +44,7 @@ def page(
             {
                 "name": name,
                 "slug": slug(name),
-                "setting": "; ".join(filter(None, (words(records[0].setting), shared(records)))),
+                "setting": shared(records),
                 "by_metric": tables.by_metric(found.of(records).named(names(records))),
                 "by_tasks": tables.by_tasks(found.of(records).named(names(records))),
                 "pictures": [
