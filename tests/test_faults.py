@@ -20,7 +20,7 @@ from hatjax.data import memory
 from hatjax.errors import Diverged, InputError, Unwritable
 from hatjax.experiment import checkpoint, run
 from hatjax.experiment.memory import advice
-from hatjax.training import replicas
+from hatjax.training import device_memory
 from hatjax.workdir import files, results, trees
 from tests import hostile
 
@@ -290,15 +290,16 @@ def test_what_would_fit(monkeypatch):
     c.network.widths, c.batch, c.eval_batch = (200, 200), 64, 512
     sequence, network = run.prepare(c)
     approach = run.approaches.make(c, network)
-    one = replicas.bytes_of_one(c, approach, sequence)
+    one = device_memory.bytes_of_one(c, approach, sequence)
 
     def fitting(share: float, count: int) -> str:
-        return replicas.fitting(c, approach, sequence, count, share * one / replicas.SHARE)
+        free = share * one / device_memory.SHARE
+        return device_memory.fitting(c, approach, sequence, count, free)
 
     assert fitting(3.5, 9).endswith("--config.at_once=3")
     assert "--config.batch=32 --config.eval_batch=256" in fitting(0.95, 1)
     assert "a smaller network" in fitting(0.01, 1)
-    monkeypatch.setattr(replicas, "free_memory", lambda: 0.01 * one)
+    monkeypatch.setattr(device_memory, "free_memory", lambda: 0.01 * one)
     for said in ("RESOURCE_EXHAUSTED: 8 bytes", "INTERNAL: Out of memory allocating 8 bytes"):
         with pytest.raises(InputError, match="out of memory: a run takes about"):
             with advice(c, approach, sequence, 1):

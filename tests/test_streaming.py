@@ -15,7 +15,7 @@ from hatjax.data import folder, lazy, stream, tasks
 from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.errors import Diverged, InputError, Interrupted
 from hatjax.experiment import description, run, stop
-from hatjax.training import replicas
+from hatjax.training import device_memory
 from tests import raw_files as files
 from tests.same import all_the_same, same
 from tests.test_replicas import command
@@ -119,10 +119,10 @@ def test_images_beyond_the_memory_of_the_device(monkeypatch):
     c = small("sgd")
     assert "streamed" not in description.describe(c, {"": c}, "w")
     sequence, _ = run.prepare(c)
-    need = replicas.image_bytes(sequence, False)
+    need = device_memory.image_bytes(sequence, False)
     assert need == 359 * 64  # those to test are more than the 100 to learn
-    assert replicas.image_bytes(sequence, True) == 359 * 64
-    monkeypatch.setattr(replicas, "memory_of_device", lambda: 2 * need - 1)
+    assert device_memory.image_bytes(sequence, True) == 359 * 64
+    monkeypatch.setattr(device_memory, "memory_of_device", lambda: 2 * need - 1)
     text = description.describe(c, {"": c}, "w")
     assert "images are streamed from the host (config.data.stream = auto: those of a task" in text
     c.data.stream = "no"

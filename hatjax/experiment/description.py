@@ -11,7 +11,7 @@ from hatjax import approaches, networks
 from hatjax import config as configs
 from hatjax.config import grid
 from hatjax.experiment.run import prepare, ready
-from hatjax.training import replicas, streaming, train
+from hatjax.training import device_memory, streaming, train
 from hatjax.training.flops import multiply_adds, products
 from hatjax.types import Approach, Task
 from hatjax.workdir import files
@@ -38,8 +38,8 @@ def describe(config: ConfigDict, runs: dict[str, ConfigDict], where: Path) -> st
         if task.about.labels not in ((), named):  # permuted tasks share them
             lines += class_names(task)
         named = task.about.labels
-    if replicas.streams(first, sequence, approach.union):
-        lines.append(replicas.streamed(first, sequence, approach.union))
+    if device_memory.streams(first, sequence, approach.union):
+        lines.append(device_memory.streamed(first, sequence, approach.union))
     parts = networks.count(network)
     lines += ["", f"{sum(parts.values()):,} parameters"]
     lines += [f"  {part:6} {n:12,}" for part, n in parts.items()]

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from hatjax.data import feed
 from hatjax.data.stream import Stream
 from hatjax.data.tasks.fingerprint import fingerprints
-from hatjax.training import keys, replicas, streaming, train
+from hatjax.training import device_memory, keys, replicas, streaming, train
 from hatjax.types import Approach, Array, Data, Task, Tree, Turn
 
 
@@ -38,7 +38,7 @@ class Inputs:
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
         self.total = len(self.tasks[0])
         self.union = approach.union
-        self.streamed = replicas.streams(self.config, self.tasks[0], approach.union)
+        self.streamed = device_memory.streams(self.config, self.tasks[0], approach.union)
         self.hyper = self.placement.put(
             jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
         )

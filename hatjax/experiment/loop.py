@@ -9,7 +9,7 @@ from hatjax.experiment import checkpoint, failure, resume, stop, sweep
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.log import Log
-from hatjax.training import replicas, streaming, train
+from hatjax.training import device_memory, replicas, streaming, train
 from hatjax.types import Approach, Tree
 from hatjax.workdir import files, results
 
@@ -32,7 +32,7 @@ def train_all(
         program = replicas.compile(inputs.config, approach, inputs.placement.padded)
     progress, notes = resume.begin_or_resume(inputs, approach, program)
     if inputs.streamed:
-        notes = [replicas.streamed(inputs.config, inputs.tasks[0], approach.union), *notes]
+        notes = [device_memory.streamed(inputs.config, inputs.tasks[0], approach.union), *notes]
     with Log(inputs, progress, quiet, board, verbose) as log:
         log.say(notes)
         while progress.task < inputs.total and progress.active():

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from hatjax.errors import InputError
-from hatjax.training import replicas
+from hatjax.training import device_memory
 from hatjax.types import Approach, Task
 
 
@@ -16,7 +16,7 @@ def advice(
     config: ConfigDict, approach: Approach, sequence: list[Task], count: int
 ) -> Iterator[None]:
     """Turn running out of memory with `count` runs into an InputError that says what would fit."""
-    free = replicas.free_memory()
+    free = device_memory.free_memory()
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -24,5 +24,5 @@ def advice(
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in said):
             raise
         raise InputError(
-            f"out of memory: {replicas.fitting(config, approach, sequence, count, free)}"
+            f"out of memory: {device_memory.fitting(config, approach, sequence, count, free)}"
         ) from error

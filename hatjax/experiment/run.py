@@ -18,7 +18,7 @@ from hatjax.errors import Diverged, Interrupted
 from hatjax.experiment import compilation, display, loop, stop, sweep, tensorboard
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.memory import advice
-from hatjax.training import replicas, streaming
+from hatjax.training import device_memory, replicas, streaming
 from hatjax.types import Approach, Network, Task
 from hatjax.workdir import files, results
 
@@ -31,7 +31,7 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     """
     configs.check(config)
     sequence = sequence or tasks.make(config)
-    feed.fits(config, sequence, replicas.streams(config, sequence, union=False))
+    feed.fits(config, sequence, device_memory.streams(config, sequence, union=False))
     feed.check_augment(config, sequence)
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
@@ -169,7 +169,7 @@ def most_at_once(
     """How many of `count` runs train in one program: `at_once`, or as many as fit into memory."""
     most = at_once or count
     if count > 1 and not at_once:
-        (most,) = replicas.agreed([min(most, replicas.fit(config, approach, sequence))])
+        (most,) = replicas.agreed([min(most, device_memory.fit(config, approach, sequence))])
     if count > most and replicas.writes():
         print(f"{count} runs, {most} at once")
     return most

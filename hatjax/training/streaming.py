@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hatjax.data import feed, stream
 from hatjax.data.stream import Stream
 from hatjax.errors import InputError
-from hatjax.training import replicas, train
+from hatjax.training import device_memory, replicas, train
 from hatjax.types import Approach, Array, Data, Hyper, State, Task, Tree, Turn
 
 
@@ -118,7 +118,7 @@ class Elsewhere:
 
 def check(config: ConfigDict, approach: Approach, tasks: list[Task]) -> None:
     """Raise InputError if images are streamed that the approach needs at the end of a task."""
-    if not replicas.streams(config, tasks, approach.union):
+    if not device_memory.streams(config, tasks, approach.union):
         return
 
     def end(data: Data) -> tuple[Tree, Tree]:
@@ -131,7 +131,7 @@ def check(config: ConfigDict, approach: Approach, tasks: list[Task]) -> None:
     try:
         jax.eval_shape(end, labels)
     except Reads:
-        told = replicas.streamed(config, tasks, approach.union)
+        told = device_memory.streamed(config, tasks, approach.union)
         raise InputError(
             f"config.approach.name = {config.approach.name!r} reads the training images at the end "
             f"of a task, which cannot be done here: {told}; take fewer images "

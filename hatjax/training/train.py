@@ -16,10 +16,18 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax.data import feed
-from hatjax.fidelity import departures
-from hatjax.types import Approach, Array, Batch, Data, Hyper, Out, State, Step, Tree, Turn
-
-AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout has the key itself
+from hatjax.training.steps import (
+    choose,
+    correct,
+    evaluation_step,
+    gradient,
+    moments,
+    progress,
+    train_step,
+    training_batch,
+    training_step,
+)  # fmt: skip
+from hatjax.types import Approach, Array, Data, Hyper, State, Tree, Turn
 
 
 class Program(NamedTuple):
@@ -246,37 +254,6 @@ def epoch_keys(before: State) -> Array:
     return jax.random.split(before.key, 4)
 
 
-def train_step(
-    approach: Approach, own: Tree, memory: Tree, optimizer: optax.OptState, batch: Batch, step: Step
-) -> tuple[Tree, optax.OptState, Array, Out]:
-    """One gradient step on a batch: new parameters and optimizer state, the loss, the output."""
-    (loss, out), grads = gradient(approach, own, memory, batch, step)
-    moving = trainable(own)
-    updates, optimizer = approach.optimizer(memory, step).update(grads, optimizer, moving)
-    return own | optax.apply_updates(moving, updates) | {"stats": out.stats}, optimizer, loss, out
-
-
-def moments(approach: Approach, own: Tree, memory: Tree, step: Step) -> optax.OptState:
-    """The optimizer's state before its first step."""
-    return approach.optimizer(memory, step).init(trainable(own))
-
-
-def trainable(own: Tree) -> Tree:
-    """What an optimizer moves: all but running statistics."""
-    return {part: p for part, p in own.items() if part != "stats"}
-
-
-def gradient(
-    approach: Approach, own: Tree, memory: Tree, batch: Batch, step: Step
-) -> tuple[tuple[Array, Out], Tree]:
-    """The loss on a batch with what the network gave, and its gradient in what is trainable."""
-
-    def loss(moving: Tree) -> tuple[Array, Out]:
-        return approach.loss(own | moving, memory, batch, step)
-
-    return jax.value_and_grad(loss, has_aux=True)(trainable(own))
-
-
 def run_steps(
     config: ConfigDict,
     approach: Approach,
@@ -299,29 +276,6 @@ def run_steps(
     return f.stop(done, state, data, turn, hyper)
 
 
-def training_step(
-    config: ConfigDict, state: State, data: Data, i: Array, turn: Turn, key: Array, hyper: Hyper
-) -> Step:
-    """Batch i of an epoch over `data`."""
-    return Step(
-        task=turn.task,
-        seen=turn.seen,
-        progress=progress(config, i, feed.trips(data, config.batch), data.n),
-        lr=state.schedule.lr * size(config, i, data.n),
-        key=jax.random.fold_in(key, i),
-        hyper=hyper,
-    )
-
-
-def training_batch(config: ConfigDict, data: Data, order: Array, i: Array, step: Step) -> Batch:
-    """Batch i in `order`, augmented."""
-    size = feed.at_most(config.batch, data)
-    batch = feed.shared(config, feed.batch(data, order, i, size))
-    if not config.data.augment or step.key is None:
-        return batch
-    return feed.augmented(config, batch, jax.random.fold_in(step.key, AUGMENTING))
-
-
 def gradient_sizes(
     config: ConfigDict,
     approach: Approach,
@@ -340,45 +294,6 @@ def gradient_sizes(
     done = f.start(state, data, turn, hyper)
     done = f.steps(done, state, data, order, turn, key, hyper, 0, i)
     return f.sizes(done, state, data, order, turn, key, hyper, i)
-
-
-def choose(condition: Array, then: Tree, otherwise: Tree) -> Tree:
-    """One of two trees of the same shapes; `condition` is a bool[]."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
-
-
-def size(config: ConfigDict, i: Array, n: Array) -> Array:
-    """The size of batch i of n examples as a share of a full one, 1 but for the last.
-
-    The learning rate of a step is multiplied by it, so that every example counts the same. Without
-    it a last batch of two examples would be a whole step, just before the epoch is evaluated.
-    Always 1 in the published code (hatjax.fidelity).
-    """
-    if not departures(config).scaled_last_batch:
-        return jnp.float32(1)
-    return jnp.minimum(config.batch, n - i * config.batch) / jnp.minimum(config.batch, n)
-
-
-def progress(config: ConfigDict, i: Array, count: Array, n: Array) -> Array:
-    """How far the epoch is at batch i = 0..B-1: (b-1)/(B-1) (eq. 3); 1 if there is one batch.
-
-    In the published code it is the share of the examples seen before the batch (hatjax.fidelity).
-    """
-    if not departures(config).annealing_to_s_max:
-        return i * config.batch / n
-    return jnp.where(count > 1, i / jnp.maximum(count - 1, 1), 1).astype(jnp.float32)
-
-
-def evaluation_step(turn: Turn, hyper: Hyper) -> Step:
-    """The step of evaluation: at the end of an epoch (s = s_max), without dropout."""
-    return Step(*turn, jnp.float32(1), jnp.float32(0), None, hyper)
-
-
-def correct(approach: Approach, out: Out, batch: Batch) -> Array:
-    """How many real examples of the batch are classified right."""
-    if approach.correct is not None:
-        return approach.correct(out, batch)
-    return jnp.sum((jnp.argmax(out.logits, axis=-1) == batch.y) * batch.weight)
 
 
 def evaluate(
