@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from hatjax import approaches, config
 from hatjax.data import feed
 from hatjax.errors import InputError
-from hatjax.training import optimizers, schedules, train
+from hatjax.training import optimizers, schedules, steps, train
 from hatjax.types import Step
 from tests.test_past import small
 
@@ -108,9 +108,9 @@ def test_pathnet_has_its_own_schedule():
 def test_every_example_counts_the_same(fidelity, last):
     c = config.make("digits", "sgd")
     c.fidelity, c.batch = fidelity, 8
-    got = [float(train.size(c, jnp.int32(i), 27)) for i in range(4)]
+    got = [float(steps.size(c, jnp.int32(i), 27)) for i in range(4)]
     np.testing.assert_allclose(got, [1, 1, 1, last])
-    assert float(train.size(c, jnp.int32(0), 5)) == 1  # a single batch is a whole step
+    assert float(steps.size(c, jnp.int32(0), 5)) == 1  # a single batch is a whole step
 
 
 def test_a_smaller_batch_takes_a_smaller_step():

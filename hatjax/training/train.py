@@ -28,6 +28,7 @@ from hatjax.training.steps import (
     training_step,
 )  # fmt: skip
 from hatjax.types import Approach, Array, Data, Hyper, State, Tree, Turn
+from hatjax.types import Step as Step  # a part of this module for its users
 
 
 class Program(NamedTuple):
