@@ -73,12 +73,12 @@ def test_seeds_together_are_the_seeds_alone(name, tmp_path):
 def test_a_grid_and_replicas_that_stop_at_different_epochs(tmp_path):
     c = small("hat")
     c.epochs, c.tasks.count = 8, 2
-    c.lr_patience, c.lr_min, c.grid = 1, 0.04, "lr=0.05,4.0 approach.c=0.1,4"
+    c.lr_patience, c.lr_min, c.grid = 1, 0.01, "lr=0.05,1e-12 approach.c=0.1,4"
     where = check(c, tmp_path)
     assert list(where)[:2] == ["seed0-lr=0.05-c=0.1", "seed0-lr=0.05-c=4"] and len(where) == 4
     counts = {len((w / "metrics.jsonl").read_text().splitlines()) for w in where.values()}
     assert len(counts) > 1
-    assert files.read_config(where["seed0-lr=4-c=4"]).approach.c == 4.0
+    assert files.read_config(where["seed0-lr=1e-12-c=4"]).approach.c == 4.0
 
 
 def unequal(folder: Path):

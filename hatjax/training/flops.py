@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn
+from jax.interpreters.partial_eval import dce_jaxpr
 
 KINDS = ("dot_general", "conv_general_dilated")
 
@@ -13,7 +14,8 @@ KINDS = ("dot_general", "conv_general_dilated")
 def products(function: Callable, *args) -> list[JaxprEqn]:
     """The products of function(*args), as the equations of its jaxpr that are one of KINDS.
 
-    Our own convolutions are matrix products (networks/layers.py).
+    Our own convolutions are matrix products (networks/layers.py). Products whose result nothing
+    uses, such as a gradient in the images, are left out: the compiler drops them.
     """
 
     def walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
@@ -24,7 +26,9 @@ def products(function: Callable, *args) -> list[JaxprEqn]:
                 if hasattr(inner, "eqns"):
                     yield from walk(inner)
 
-    return list(walk(jax.make_jaxpr(function)(*args).jaxpr))
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    used, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return list(walk(used))
 
 
 def multiply_adds(eqn: JaxprEqn) -> int:
