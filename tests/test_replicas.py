@@ -74,6 +74,7 @@ def test_a_grid_and_replicas_that_stop_at_different_epochs(tmp_path):
     c = small("hat")
     c.epochs, c.tasks.count = 8, 2
     c.lr_patience, c.lr_min, c.grid = 1, 0.01, "lr=0.05,1e-12 approach.c=0.1,4"
+    c.approach.gate_init = "normal"
     where = check(c, tmp_path)
     assert list(where)[:2] == ["seed0-lr=0.05-c=0.1", "seed0-lr=0.05-c=4"] and len(where) == 4
     counts = {len((w / "metrics.jsonl").read_text().splitlines()) for w in where.values()}
