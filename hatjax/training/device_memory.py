@@ -35,7 +35,7 @@ def streamed(config: ConfigDict, tasks: Sequence[Task], union: bool) -> str:
     """What is told where images are streamed."""
     return (
         f"images are streamed from the host (config.data.stream = {config.data.stream}: those of a "
-        f"task take up to {image_bytes(tasks, union) / 1e6:,.0f} MB, a device has "
+        f"task take up to {image_bytes(tasks, union) / 1e6:,.1f} MB, a device has "
         f"{memory_of_device() / 1e6:,.0f} MB)"
     )
 
