@@ -30,7 +30,7 @@ def handle(
     """
     t, epoch = progress.task, progress.epoch
     for r in failed:
-        config, (batches, _) = inputs.configs[r], inputs.batches(r, t)
+        config, batches = inputs.configs[r], inputs.batches(r, t)
         bad = np.flatnonzero(~np.isfinite(scores["losses"][r][:batches]))
         step = f"step {bad[0] + 1} of {batches}" if len(bad) else "its validation"
         name = f"{inputs.names[r]}: " if inputs.names[r] else ""

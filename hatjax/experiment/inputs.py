@@ -82,10 +82,9 @@ class Inputs:
         length = self._lengths[split]
         return streaming.put(self.placement, versions, version, t, split, length, union)
 
-    def batches(self, r: int, t: int) -> tuple[int, int]:
-        """The numbers of batches and of examples in an epoch of run r on task t."""
-        n = feed.count(self.tasks[r], t, "train", self.union)
-        return math.ceil(n / self.config.batch), n
+    def batches(self, r: int, t: int) -> int:
+        """The number of batches in an epoch of run r on task t."""
+        return math.ceil(feed.count(self.tasks[r], t, "train", self.union) / self.config.batch)
 
     def single_run(self, r: int, t: int) -> tuple[Data | Stream, Turn]:
         """The training data and turn of run r in task t, without the axis R of runs."""

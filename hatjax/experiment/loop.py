@@ -149,7 +149,7 @@ def finish(inputs: Inputs, progress: Progress) -> None:
 
 def row(inputs: Inputs, r: int, progress: Progress, scores: dict) -> dict:
     """Run r's line of metrics.jsonl for an epoch; `scores` are those of program.epoch."""
-    losses = scores["losses"][: inputs.batches(r, progress.task)[0]]
+    losses = scores["losses"][: inputs.batches(r, progress.task)]
     line = {"task": progress.task, "epoch": progress.epoch, "train_loss": float(losses.mean())}
     omitted = ("losses", "failed", "done")
     return line | {k: float(v) for k, v in scores.items() if k not in omitted}
