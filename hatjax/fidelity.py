@@ -14,8 +14,6 @@ class Departures(NamedTuple):
 
     # Annealing by (b - 1) / (B - 1) (eq. 3): the share of the examples seen never gets to s_max.
     annealing_to_s_max: bool
-    # HAT's gates start open, from U(0, 2) (section 4.4), not from N(0, 1): tasks learn more.
-    open_start: bool
     # R = 0 when no unit is free, where its terms are 0 / 0.
     finite_sparsity: bool
     # The last, smaller batch of an epoch takes a step scaled by its size: every example counts the

@@ -10,9 +10,9 @@ from hatjax import config as configs
 from hatjax.config import grid
 from hatjax.errors import InputError, oneline, shown, unknown
 
-# The fields that each scale of a study changes in its experiments. With "small", a run takes a few
-# minutes on two CPU cores.
-SCALES = {
+# The fields that each scale of a study changes in its experiments, and in SCALED in those of an
+# approach. With "small", a run takes a few minutes on two CPU cores.
+SCALES: dict[str, dict[str, dict]] = {
     "paper": {},
     "small": {
         "digits": {"epochs": 10},
@@ -32,6 +32,8 @@ SCALES = {
         "compression": {"epochs": 15, "data": {"examples": 10000}},
     },
 }
+
+SCALED = {"small": {"hat": {"gate_init": "uniform"}}}  # few steps do not open closed gates
 
 
 def study(
@@ -152,6 +154,7 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     base = experiment.split("-")[0]
     c = configs.make(base, approach, study.same)
     c.update(SCALES[study.scale].get(base, {}))
+    c.approach.update(SCALED.get(study.scale, {}).get(approach, {}))
     given = study.experiments[experiment]
     own = ConfigDict({k: v for k, v in given.items() if k not in EXTRA_KEYS})
     changes = configs.fields(own)

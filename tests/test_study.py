@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatjax import config
+from hatjax import config, plans
 from hatjax.analysis import metrics
 from hatjax.data import Raw, npz
 
@@ -174,3 +174,13 @@ def test_a_study_is_not_for_main(folder):
         cwd=folder, env=env, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and "error: this is the configuration of a study" in done.stderr
+
+
+def test_how_gates_start():
+    """As the paper's, but open where a task has few steps to learn in."""
+    of = {name: config.make(name, "hat").approach.gate_init for name in config.EXPERIMENTS}
+    assert {name for name, start in of.items() if start == "uniform"} == {"digits", "compression"}
+    small = plans.study("s", {"cifar": {}}, ("hat", "sgd"), scale="small")
+    found = plans.runs(small)
+    assert found["cifar-hat-seed0"].approach.gate_init == "uniform"
+    assert "gate_init" not in found["cifar-sgd-seed0"].approach

@@ -25,7 +25,6 @@ from hatjax import hat, protection
 from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.data import memory
 from hatjax.errors import InputError, unknown
-from hatjax.fidelity import departures
 from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_squares, convolution, real_examples
 from hatjax.networks.precision import at_precision
@@ -112,19 +111,11 @@ def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) 
             image,
             classes,
             gated=config.approach.get("gated", False),
-            gate_init=gate_start(config),
+            gate_init=config.approach.get("gate_init", "normal"),
             sigmoid=SIGMOIDS[config.approach.get("derivative", "usual")],
         )
     except ValueError as error:
         raise InputError(f"network {name!r}: {error}") from error
-
-
-def gate_start(config: ConfigDict) -> str:
-    """How embeddings start, as hat.init_gates takes it: config.approach.gate_init."""
-    start = config.approach.get("gate_init", "normal")
-    if start != "auto":
-        return start
-    return "uniform" if departures(config).open_start else "normal"
 
 
 def probe(network: Network, image: tuple[int, ...]) -> None:
