@@ -29,9 +29,8 @@ def test_the_tables_have_the_numbers_of_the_runs():
     for line in (RESULTS / "README.md").read_text().splitlines():
         if line.startswith("## "):
             section = line[3:].partition(":")[0]
-        elif line.startswith("| ") and len(cells := line.strip("| ").split(" | ")) == 6:
+        elif len(cells := line.strip("| ").split(" | ")) == 6 and cells[0] != "folder":
             told[f"{section}/{cells[0]}"] = cells[2:]
-    del told["cifar-half/folder"], told["cifar-full/folder"], told["compression/folder"]
     assert told.keys() == runs.keys()
     metric = (metrics.average_accuracy, metrics.backward_transfer, lambda acc: np.diag(acc).mean())
     for name, (seeds, *cells) in told.items():
