@@ -1,7 +1,7 @@
 """The figures that are lines, each a function from numbers to a matplotlib figure."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,33 @@ def axis_label(metric: str, t: int | str = "t") -> str:
         "average accuracy": f"average accuracy on tasks 1..{t} (%)",
     }
     return axes.get(metric, title(metric))
+
+
+def forgetting(runs: Mapping[str, Sequence[np.ndarray]], task: int = 0) -> Figure:
+    """The accuracy on a task (counted from 0) while later ones are learned, a line an approach.
+
+    `runs` has the accuracy matrices "T T" of the seeds of each approach by its name, as in
+    result.accuracy or accuracy.npy; of several, the mean and a band of one standard deviation.
+    ValueError if a matrix has no such task.
+    """
+    fig, ax = style.figure(height=2.2)
+    looks = style.of_names([paper(name) for name in runs])
+    for name, matrices in runs.items():
+        acc = np.stack(matrices)  # "seeds T T"
+        if not 0 <= task < acc.shape[1]:
+            raise ValueError(f"task = {task}: expected one from 0 to {acc.shape[1] - 1}")
+        line = 100 * acc[:, task:, task]
+        x = np.arange(task + 1, acc.shape[1] + 1)
+        look = looks[paper(name)]
+        ax.plot(x, line.mean(0), label=paper(name), **look)
+        if len(line) > 1:
+            mean, deviation = line.mean(0), line.std(0, ddof=1)
+            ax.fill_between(x, mean - deviation, mean + deviation, color=look["color"],
+                            alpha=0.15, linewidth=0)  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="number of tasks learned", ylabel=f"accuracy on task {task + 1} (%)")
+    legend(fig)
+    return fig
 
 
 def hyperparameters(runs: pd.DataFrame) -> Figure | None:

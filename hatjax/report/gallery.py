@@ -23,7 +23,7 @@ PANELS = 12  # confusion matrices in a figure
 class Picture(NamedTuple):
     """A figure of the report, saved as NAME.pdf and NAME.png."""
 
-    kind: str  # "fig3" to "fig7", "accuracy", "matrix" or "confusion"
+    kind: str  # "fig3" to "fig7", "accuracy", "first", "matrix" or "confusion"
     name: str
     group: str  # the name of its group; "" for several
     title: str
@@ -94,6 +94,17 @@ def of_group(
         "accuracy", f"accuracy-{group}", group, "Average accuracy over the number of tasks",
         f"Test accuracy on the tasks learned so far. {mean}",
     ), figures.over_tasks(found.of(some).tasks, "average accuracy")  # fmt: skip
+    finished = [r for r in some if r.finished and len(r.acc) > 1]
+    if finished:
+        named = names(records)
+        of_label: dict[str, list[np.ndarray]] = {}
+        for r in finished:
+            of_label.setdefault(named[r.label], []).append(r.acc)
+        yield Picture(
+            "first", f"first-task-{group}", group, "Accuracy on the first task",
+            "Test accuracy on the task learned first while the others are learned; the bands are "
+            f"one standard deviation over seeds. {mean}",
+        ), figures.forgetting(of_label)  # fmt: skip
     others = set(varied(records).get("hat", ())) - {"approach.s_max", "approach.c"}
     hat = [r for r in records if r.approach == "hat" and r.finished and not others & set(r.variant)]
     if hat:
