@@ -1,7 +1,7 @@
 """Where the published code (joansj/hat) parts from the equations, one name for each choice.
 
-config.fidelity = "paper" takes all choices as the paper has them, "code" none. The table in README
-has a row for each, with what the published code does instead.
+config.fidelity = "paper" takes all choices as the paper has them, "code" none. The table in
+docs/departures.md has a row for each, with what the published code does instead.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""EWC's lambda means about the same with either Fisher information (README, departures)."""
+"""EWC's lambda means about the same with either Fisher information (docs/departures.md)."""
 
 import jax
 import pytest

@@ -309,7 +309,7 @@ def test_load_gives_frames(runs):
 def test_the_example_of_the_readme(runs, tmp_path, monkeypatch):
     (tmp_path / "results").symlink_to(runs)
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
     (code,) = re.findall(r"```python\n(from hatjax import report\n.*?)```", text, re.DOTALL)
     names: dict = {}
     exec(code, names)

@@ -1,5 +1,6 @@
 """The runs kept in docs/results: what the documents say of them is what they say."""
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,23 @@ def test_the_tables_have_the_numbers_of_the_runs():
             found = [np.mean(every), *([np.std(every, ddof=1)] if len(every) > 1 else [])]
             close = 0.5001 * 10**-places
             assert numbers(cell) == pytest.approx(found, abs=close), (name, cell)
+
+
+def test_the_table_of_the_readme_is_one_of_these():
+    """Each row of README's results is one of docs/results/README.md, by its numbers."""
+    def rows(path: Path) -> list[list[str]]:
+        lines = path.read_text().splitlines()
+        return [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+
+    mine = [cells[1:] for cells in rows(RESULTS.parents[1] / "README.md") if len(cells) == 5]
+    mine = [cells for cells in mine if cells[-1].isdigit()]
+    whole = [[*cells[3:], cells[2]] for cells in rows(RESULTS / "README.md") if len(cells) == 6]
+    assert len(mine) > 5 and all(cells in whole for cells in mine)
+
+
+def test_readmes_figure(tmp_path):
+    runpy.run_path(str(RESULTS.parent / "figure.py"))["main"](tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10000
 
 
 def test_hat_reaches_what_others_report():

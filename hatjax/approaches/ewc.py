@@ -18,7 +18,7 @@ from hatjax.types import Approach, Array, Network, Tree
 
 # How many times as strongly the Fisher information of single examples pulls as the published one
 # (fisher.per_batch), measured on trained networks along the way that SGD takes in the next task:
-# README, table of departures.
+# docs/departures.md.
 STRONGER = 4
 
 

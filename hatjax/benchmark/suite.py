@@ -1,4 +1,4 @@
-"""The suite: all that README says of speed, measured on one machine by one command.
+"""The suite: what the documents say of speed, measured on one machine by one command.
 
 A row that fails says why, and the next is measured; rows for which no time is left say so.
 """

@@ -32,7 +32,7 @@ def used(past: Mapping[str, Array], axes: Axes, net: Tree) -> dict[str, dict[str
 
 
 def held(a: Mapping[str, Array], axes: Axes, net: Tree) -> Array:
-    """The share of the weights that the gates `a` hold, used(...)["all"]["weights"]."""
+    """The share of the weights that the gates `a` hold: what `used` calls weights of "all"."""
     leaves = [(p.shape, rule) for p, rule in with_rules(net, axes) if rule != PER_TASK]
     each = [_held(a, rule, shape) for shape, rule in leaves]
     return sum(total for _, total in each) / max(1, sum(n for n, _ in each))

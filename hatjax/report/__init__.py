@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def load(*paths: str | Path) -> "Runs":
     """The runs in and below folders as pandas frames: Runs(runs, epochs, tasks).
 
-    README ("From runs to a paper") lists the columns. Damaged runs and duplicates are left out,
-    with a warning; another warns where seeds of one setting were trained by different versions.
+    docs/report.md lists the columns. Damaged runs and duplicates are left out, with a warning;
+    another warns where seeds of one setting were trained by different versions.
     InputError for a folder without runs, or if none can be read.
     """
     # Imported here to keep --help fast.

@@ -64,7 +64,7 @@ def title(metric: str) -> str:
 
 
 class Runs(NamedTuple):
-    """The numbers of runs; README ("From runs to a paper") lists the columns."""
+    """The numbers of runs; docs/report.md lists the columns."""
 
     runs: pd.DataFrame  # a row a run
     epochs: pd.DataFrame  # a row an epoch

@@ -1,4 +1,4 @@
-"""README's examples in Python, as they stand there."""
+"""The documents' examples in Python, as they stand there."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ from hatjax import config
 from hatjax.analysis import models
 from hatjax.experiment import run
 
-README = Path(__file__).parents[1] / "README.md"
+PAGES = Path(__file__).parents[1] / "docs"
 
 
-def example(of: str) -> dict:
-    """The names that README's only example with `of` in it defines."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def example(page: str, of: str) -> dict:
+    """The names that the page's only example with `of` in it defines."""
+    blocks = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
     (code,) = [b for b in blocks if of in b]
     names: dict = {}
     exec(code, names)
@@ -25,12 +25,12 @@ def example(of: str) -> dict:
 
 @pytest.fixture
 def pull(monkeypatch):
-    """The approach of README, listed as README says."""
-    names = example("def make(config, network)")
+    """The approach of docs/extending.md, listed as it says."""
+    names = example("extending.md", "def make(config, network)")
     monkeypatch.setitem(config.APPROACHES, "pull", names["APPROACH"])
 
 
-def test_the_approach_of_the_readme(pull, tmp_path):
+def test_the_approach_of_the_documents(pull, tmp_path):
     kept = {}
     for strength in (0.0, 0.5):
         c = config.make("digits", "pull")
@@ -44,17 +44,17 @@ def test_the_approach_of_the_readme(pull, tmp_path):
     assert kept[0.5] > kept[0.0]  # it forgets less
 
 
-def test_arrays_of_the_readme(tmp_path, monkeypatch, capsys):
+def test_arrays_of_the_documents(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    names = example("hatjax.fit(")
+    names = example("python.md", "hatjax.fit(")
     acc = names["result"].accuracy
     assert acc.shape == (2, 2) and (acc[1] > 0.8).all() and acc[1, 0] >= acc[0, 0] - 0.01
     assert names["logits"].shape == (10, 5) and names["share"].shape == (2, 2)
     assert "task 2/2" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
-def test_a_loop_of_ones_own_of_the_readme():
-    names = example("hj.init_gates(")
+def test_a_loop_of_ones_own_of_the_documents():
+    names = example("networks.md", "hj.init_gates(")
     params, past, tx = names["params"], names["past"], names["tx"]
     x, y = np.random.default_rng(0).normal(size=(8, 64)), np.arange(8)
     opt = tx.init(params)
