@@ -46,3 +46,24 @@ def test_commands_from_an_installed_package(installed, tmp_path):
 def test_help_imports_nothing_heavy():
     code = "import sys, hatjax.__main__; assert not {'jax', 'absl', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+WITHOUT_TORCH = """
+import runpy, sys
+
+sys.modules["torch"] = sys.modules["torchvision"] = None  # as if they were not installed
+sys.argv = ["hatjax.main", *sys.argv[1:]]
+runpy.run_module("hatjax.main", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_without_torch_all_but_raw_sets_works(tmp_path):
+    config = f"--config={REPOSITORY}/configs/hat_split.py"
+    flags = ["--config.epochs=1", "--config.network.widths=9,9"]
+    done = python(tmp_path, "-c", WITHOUT_TORCH, f"{config}:digits,2", *flags, "--workdir=w")
+    assert done.returncode == 0 and (tmp_path / "w" / "done").exists(), done.stderr
+    raw = python(
+        tmp_path, "-c", WITHOUT_TORCH, f"{config}:mnist,2", *flags, f"--config.data.root={tmp_path}"
+    )
+    line = hostile.one_line(raw.stderr)
+    assert raw.returncode == 2 and "pip install torchvision" in line and "NAME.npz" in line

@@ -9,6 +9,8 @@ import socket
 import types
 from collections.abc import Iterator
 
+from hatjax.errors import InputError
+
 TIMEOUT = 30.0  # seconds without data until a connection fails
 CORRUPTED = "File not found or corrupted."  # torchvision's message for a wrong checksum
 
@@ -42,10 +44,16 @@ def datasets() -> types.ModuleType:
 
     Its default Linux build is for CUDA. With a CPU-only torch its C++ operators do not load, and
     the import fails on the first missing one, although no data set needs any. In that case this
-    declares the operators without implementations, and imports again.
+    declares the operators without implementations, and imports again. InputError where it is not
+    installed: all but downloading and reading raw files works without it.
     """
     try:
         import torchvision.datasets
+    except ImportError as error:
+        raise InputError(
+            f"torchvision, which downloads and reads raw image sets, cannot be imported ({error}): "
+            "python -m pip install torchvision, or put the set into the data root as NAME.npz"
+        ) from error
     except RuntimeError as error:
         if "does not exist" not in str(error):
             raise
