@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "hatjax"
 ORDER = [
     "errors", "types", "config", "fidelity", "plans", "protection", "hat", "data", "networks",
     "training", "approaches", "workdir", "analysis", "experiment", "cli", "export", "forget",
-    "benchmark", "main", "report", "study", "__main__",
+    "benchmark", "main", "report", "plot", "study", "__main__",
 ]  # fmt: skip
 ONLY_IN = {
     "flax": {"networks"},
@@ -20,8 +20,8 @@ ONLY_IN = {
     "orbax": {"workdir"},
     "filelock": {"data", "workdir", "experiment"},
     "tensorstore": {"workdir"},
-    "matplotlib": {"report"},
-    "pandas": {"report"},
+    "matplotlib": {"report", "plot"},
+    "pandas": {"report", "plot"},
     "jinja2": {"report"},
     "tensorboardX": {"experiment"},
 }

@@ -160,10 +160,11 @@ def matrix(group: str, record: Record, name: str) -> tuple[Picture, Figure | Non
     title = f"{name}, seed {record.seed}"
     file = slug(record.approach + title.removeprefix(paper(record.approach)))
     tasks = "; ".join(f"{i + 1} {name}" for i, name in enumerate(record.names))
+    total = len(record.names)
     return Picture(
         "matrix", f"matrix-{group}-{file}", group, title,
         f"{record.state.capitalize()}. {locations([record])}. Tasks: {tasks}.",
-    ), heat.accuracy(record)  # fmt: skip
+    ), heat.accuracy(record.acc, total) if len(record.acc) and total > 1 else None  # fmt: skip
 
 
 def confusions(

@@ -1,7 +1,7 @@
 """The figures that are heat maps: matrices with the numbers in their cells."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from hatjax.report import style
-from hatjax.report.read import Record
 
 MAX_ANNOTATED = 12  # rows or columns of a matrix with numbers in the cells
 FITTING = 44  # characters that fit side by side into a map of one column's width
@@ -82,14 +81,11 @@ def percents(matrix: pd.DataFrame, colours: str, decimals: int) -> Figure:
     return heat(matrix, colours, lambda i, j: f"{values[i, j]:.{decimals}f}", (0, 100))
 
 
-def accuracy(record: Record) -> Figure | None:
-    """The accuracy matrix of a run, blank for tasks not learned yet; None for a single task."""
-    n, total = len(record.acc), len(record.names)
-    if n == 0 or total == 1:
-        return None
-    acc = np.full((total, total), np.nan)
-    acc[:n, :n] = np.where(np.tri(n, dtype=bool), record.acc, np.nan)
-    matrix = of_tasks(acc, "after learning task", "accuracy on task")
+def accuracy(acc: np.ndarray, total: int) -> Figure:
+    """The accuracy matrix "t t" of a run of `total` tasks, blank for those not learned yet."""
+    n, every = len(acc), np.full((total, total), np.nan)
+    every[:n, :n] = np.where(np.tri(n, dtype=bool), acc, np.nan)
+    matrix = of_tasks(every, "after learning task", "accuracy on task")
     return percents(matrix, "test accuracy (%)", 1 if total <= 8 else 0)
 
 
@@ -98,6 +94,29 @@ def reuse(shares: np.ndarray) -> Figure:
     later = np.where(np.tri(len(shares), k=-1, dtype=bool).T, shares, np.nan)
     matrix = of_tasks(later, "weights of task i", "used again by task j").iloc[:-1, 1:]
     return percents(matrix, "reused weights (%)", 0)
+
+
+def gates(masks: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+    """The units that each task uses: its gates {layer: "units"}, a panel for each layer.
+
+    A row is a task. The units are sorted by the tasks that use them: first those of task 1, of
+    these first those that task 2 uses, too.
+    """
+    layers = list(masks[0])
+    fig = Figure(figsize=(style.WIDE, 0.5 + 0.16 * len(masks) + 0.45))
+    axes = fig.subplots(1, len(layers), squeeze=False, sharey=True)[0]
+    for ax, layer in zip(axes, layers, strict=True):
+        a = np.stack([np.asarray(mask[layer]) for mask in masks])  # "T units"
+        order = np.lexsort(-np.round(a[::-1]))
+        image = ax.imshow(a[:, order], cmap=style.MAP, vmin=0, vmax=1, aspect="auto",
+                          interpolation="nearest")  # fmt: skip
+        ax.grid(False)
+        ax.set(title=layer, xlabel="unit, sorted")
+    step = -(-len(masks) // MAX_ANNOTATED)
+    axes[0].set_yticks(range(0, len(masks), step), range(1, len(masks) + 1, step))
+    axes[0].set_ylabel("task")
+    colour_bar(fig, image, list(axes), "gate")
+    return fig
 
 
 def settings(means: pd.DataFrame, deviations: pd.DataFrame, colours: str, least: float) -> Figure:
