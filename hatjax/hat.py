@@ -50,6 +50,7 @@ Embeddings = Mapping[str, Array]  # gate -> "tasks units"
 STARTS: dict[str, Callable] = {
     "normal": jax.nn.initializers.normal(1.0),  # N(0, 1): the paper's experiments
     "uniform": jax.nn.initializers.uniform(2.0),  # U(0, 2), all open: compression (section 4.4)
+    "dense": jax.nn.initializers.constant(1.0),  # all open, and equally (HAT-CL)
 }
 
 
@@ -58,8 +59,8 @@ def init_gates(
 ) -> dict[str, Array]:
     """The embeddings of all gates before the first task: {"fc1": 400} -> {"fc1": "tasks 400"}.
 
-    `start` is "normal", N(0, 1); "uniform", U(0, 2): every unit starts open; or an initialiser of
-    JAX, (key, shape) -> array. ValueError for another name, and for numbers below 1.
+    `start` is "normal", N(0, 1); "uniform", U(0, 2), or "dense", 1: every unit starts open; or an
+    initialiser of JAX, (key, shape) -> array. ValueError for another name, and for numbers below 1.
     """
     if isinstance(start, str) and start not in STARTS:
         raise ValueError(f"start = {start!r}: expected one of {', '.join(STARTS)}, or a function")
@@ -178,6 +179,7 @@ def optimizer(
     e_max: Array = 6.0,
     cosh_max: Array = 50.0,
     gates: optax.GradientTransformation | None = None,
+    shares: Callable = protection.shares,
 ) -> optax.GradientTransformationExtraArgs:
     """Any Optax optimizer `inner`, made to keep what earlier tasks have learned.
 
@@ -202,10 +204,12 @@ def optimizer(
     the others. With plain SGD this is the published step; with any other optimizer, weights that
     earlier tasks hold stay, bit by bit, in spite of its moments and weight decay.
 
-    `gates` is another optimizer for the embeddings; None: they are parameters like any other. Begin
-    every task with tx.init(params), so that it starts with fresh moments. s_max, clip, e_max and
-    cosh_max may be traced. `init` raises ValueError, naming the parameter, where gates and axes do
-    not fit each other (hatjax.protection.check).
+    `gates` is another optimizer for the embeddings; None: they are parameters like any other.
+    shares(past, task, axes, net) says how far each parameter may move, 0..1, in place of eq. 2
+    (hatjax.approaches.adahat); `past` is then whatever it takes. Begin every task with
+    tx.init(params), so that it starts with fresh moments. s_max, clip, e_max and cosh_max may be
+    traced. `init` raises ValueError, naming the parameter, where gates and axes do not fit each
+    other (hatjax.protection.check).
     """
     if gates is not None:
         each = {"net": inner, "gates": gates}
@@ -235,7 +239,7 @@ def optimizer(
             # the masks of all weights once, before a loop over steps, store them, and read them in
             # every step beside the weights.
             a, *_ = lax.optimization_barrier((dict(past), jnp.asarray(s), after))
-            return {"net": protection.shares(a, task, axes, params["net"]), "gates": mine}
+            return {"net": shares(a, task, axes, params["net"]), "gates": mine}
 
         grads = {"net": grads["net"], "gates": q}
         updates, state = protected.update(grads, state, params, free=free, **extra)

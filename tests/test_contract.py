@@ -95,10 +95,12 @@ def test_a_replica_has_the_same_numbers_in_company(name):
             np.testing.assert_allclose(got[i], want, rtol=2e-4, atol=2e-6)
 
 
-# HAT has gates besides, and the progressive network and PathNet other networks (test_properties).
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("random", "hat", "progressive", "pathnet")]
-)
+# HAT and AdaHAT have gates besides, WSN and SupSup masks from the first step, and the progressive
+# network and PathNet other networks (test_properties).
+OTHERS = ("random", "hat", "adahat", "wsn", "supsup", "progressive", "pathnet")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in OTHERS])
 def test_an_empty_past_is_plain_sgd(name):
     results = []
     for which in (name, "sgd"):
@@ -135,7 +137,7 @@ def test_nothing_large_is_baked_into_the_program(name):
     assert all(np.size(x) <= len(CLASSES) for x in jaxpr.consts)
 
 
-@pytest.mark.parametrize("name", ["ewc", "imm_mean", "imm_mode", "lfl", "hat"])
+@pytest.mark.parametrize("name", ["ewc", "imm_mean", "imm_mode", "lfl", "hat", "adahat"])
 def test_memory_does_not_grow_with_the_tasks(name):
     c, _, _, _ = setup(name)
 

@@ -3,6 +3,7 @@
 The method itself is hatjax/hat.py; here it is put together with a configuration and a network.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,9 @@ from hatjax.errors import InputError
 from hatjax.fidelity import departures
 from hatjax.training import optimizers
 from hatjax.training.losses import cross_entropy
-from hatjax.types import Approach, Array, Network, Step, Tree
+from hatjax.types import Approach, Array, Network, Schedule, Step, Tree
+
+OVER_TASK = "cosine_task"  # the choice of `anneal` that needs the number of the epoch
 
 
 class Settings(NamedTuple):
@@ -34,18 +37,60 @@ def parts(own: Tree) -> Tree:
     return {"net": {k: own[k] for k in ("trunk", "norms", "head")}, "gates": own["gates"]}
 
 
-def make(config: ConfigDict, network: Network) -> Approach:
+def cumulative(own: Tree, memory: Tree, step: Step) -> Tree:
+    """The past that eq. 2 protects."""
+    return memory["past"]
+
+
+def steepness(config: ConfigDict) -> Callable[[Tree, Step], Array]:
+    """(memory, step) -> s, annealed as config.approach.anneal says; at evaluation s_max."""
+
+    def steep(memory: Tree, step: Step) -> Array:
+        s_max = step.hyper.approach.s_max
+        if config.approach.anneal != OVER_TASK:
+            return hat.anneal(step.progress, s_max, config.approach.anneal)
+        if step.key is None:
+            return s_max
+        return hat.anneal((memory["epoch"] + step.progress) / config.epochs, s_max, "cosine")
+
+    return steep
+
+
+def counting(schedule: Schedule) -> Schedule:
+    """`schedule`, which also counts the epochs of a task in memory["epoch"]."""
+
+    def update(state, loss, params, memory, step):
+        state, params, memory = schedule.update(state, loss, params, memory, step)
+        return state, params, memory | {"epoch": memory["epoch"] + 1}
+
+    return schedule._replace(update=update)
+
+
+def make(
+    config: ConfigDict,
+    network: Network,
+    past: Callable[[Tree, Tree, Step], Tree] = cumulative,
+    shares: Callable = protection.shares,
+) -> Approach:
     """HAT on a gated network; `network.units` says which units have gates.
 
+    How far a parameter may move in a step is what `shares`, an argument of hat.optimizer, makes of
+    past(own, memory, step).
+
     memory: "past", the cumulative gates a^{<=t} of the tasks learned so far, {gate: "units"}, 0..1;
-    zeros before the first task.
+    zeros before the first task. Where s is annealed over a task, also "epoch" int32[], how many
+    epochs of the task are over.
     """
+    base = sgd.make(config, network)
+    over_task = config.approach.anneal == OVER_TASK
+    steep = steepness(config)
+    first_epoch = {"epoch": jnp.int32(0)} if over_task else {}
     rate = optimizers.make(config)
     full = 0.0 if departures(config).finite_sparsity else jnp.nan  # R when no unit is free
 
     def init(key):
         params = network.init(key)
-        return params, {"past": hat.no_past(params["gates"])}
+        return params, {"past": hat.no_past(params["gates"])} | first_epoch
 
     def begin_task(params, memory, step):
         # The embeddings of the other tasks, which start as any number, are cut to |e| <= e_max;
@@ -55,13 +100,10 @@ def make(config: ConfigDict, network: Network) -> Approach:
             mine = (jnp.arange(len(e)) == step.task)[:, None]
             return jnp.where(mine, e, jnp.clip(e, -bound, bound))
 
-        return params | {"gates": jax.tree.map(keep, params["gates"])}, memory
-
-    def steep(step: Step) -> Array:
-        return hat.anneal(step.progress, step.hyper.approach.s_max, config.approach.anneal)
+        return params | {"gates": jax.tree.map(keep, params["gates"])}, memory | first_epoch
 
     def loss(params, memory, batch, step):
-        out = network.apply(params, batch.x, step.task, steep(step), step.key, batch.weight)
+        out = network.apply(params, batch.x, step.task, steep(memory, step), step.key, batch.weight)
         r = hat.sparsity(out.gates, memory["past"], full)
         return cross_entropy(out.logits, batch) + step.hyper.approach.c * r, out  # eq. 4
 
@@ -74,14 +116,11 @@ def make(config: ConfigDict, network: Network) -> Approach:
             overflow=jnp.nan,  # an epoch that the runner takes back
             e_max=step.hyper.approach.e_max,
             cosh_max=step.hyper.approach.cosh_max,
-        )
-        now = dict(
-            past=memory["past"],
-            s=steep(step),
-            task=step.task,
+            shares=shares,
         )
 
         def update(grads, state, own):
+            now = dict(past=past(own, memory, step), s=steep(memory, step), task=step.task)
             updates, state = tx.update(parts(grads), state, parts(own), **now)
             return updates["net"] | {"gates": updates["gates"]}, state
 
@@ -95,7 +134,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
             bound = step.hyper.approach.e_max
             params = params | {"gates": hat.binarise(params["gates"], step.task, bound)}
         a = gates(params, memory, step.task, step.hyper)
-        return params, {"past": hat.accumulate(memory["past"], a)}
+        return params, memory | {"past": hat.accumulate(memory["past"], a)}
 
     def predict(params, memory, x, task, hyper):
         return network.apply(params, x, task, hyper.approach.s_max).logits
@@ -104,32 +143,44 @@ def make(config: ConfigDict, network: Network) -> Approach:
         a = gates(params, memory, step.task, step.hyper)
         after = hat.accumulate(memory["past"], a)
         kept = protection.held(a, network.axes["trunk"], params["trunk"])
-        return {"kept": kept} | {f"used_{name}": jnp.mean(p) for name, p in after.items()}
+        now = {"s_last": steep(memory, step)} if over_task else {}
+        return {"kept": kept} | now | {f"used_{name}": jnp.mean(p) for name, p in after.items()}
 
-    return sgd.make(config, network)._replace(
+    def annealed(progress, hyper):
+        if over_task:  # `report` has it
+            return {}
+        return {"s": hat.anneal(progress, hyper.approach.s_max, config.approach.anneal)}
+
+    return base._replace(
         init=init,
         begin_task=begin_task,
         loss=loss,
         optimizer=optimizer,
+        schedule=counting(base.schedule) if over_task else base.schedule,
         end_task=end_task,
         predict=predict,
         report=report,
-        annealed=lambda progress, hyper: {
-            "s": hat.anneal(progress, hyper.approach.s_max, config.approach.anneal)
-        },
+        annealed=annealed,
         gates=gates,
         past=lambda memory: memory["past"],
-        with_past=lambda memory, past: {"past": past},
+        with_past=lambda memory, past: memory | {"past": past},
     )
 
 
 def check(config: ConfigDict) -> None:
-    """InputError where `binarise` cannot make gates exact: sigmoid(-104) is 0 in float32."""
+    """InputError where `binarise` cannot make gates exact: sigmoid(-104) is 0 in float32; and where
+    s is annealed over a task that ends no one knows when."""
     s_max, e_max = config.approach.s_max, config.approach.e_max
     if config.approach.binarise and s_max * e_max < 104:
         raise InputError(
             f"config.approach.binarise: with s_max = {s_max:g} and e_max = {e_max:g} a closed gate "
             "is not exactly 0; choose s_max * e_max of at least 104"
+        )
+    if config.approach.anneal == OVER_TASK and config.schedule == "plateau":
+        raise InputError(
+            f"config.approach.anneal = {OVER_TASK!r}: s grows over all epochs of a task, and under "
+            "the schedule 'plateau' a task may end before them: take --config.schedule=cosine or "
+            "constant"
         )
 
 
@@ -143,17 +194,20 @@ APPROACH = ApproachSpec(
         "clip": ranges.POSITIVE,
         "e_max": ranges.POSITIVE,
         "cosh_max": Range("a number above 0 and at most 80", lambda v: 0 < v <= 80),
-        "gate_init": ranges.one_of("normal", "uniform"),
+        "gate_init": ranges.one_of("normal", "uniform", "dense"),
         "derivative": ranges.one_of("usual", "exact"),
-        "anneal": ranges.one_of("linear", "cosine"),
+        "anneal": ranges.one_of("linear", "cosine", OVER_TASK),
     },
     usual={"c": (0, 4), "s_max": (10, 1000)},
     fixed=dict(
         # Embeddings start as "normal" N(0, 1), the paper's in most experiments, or "uniform"
-        # U(0, 2), which opens all gates (section 4.4): better where a task trains a few epochs.
+        # U(0, 2), which opens all gates (section 4.4): better where a task trains a few epochs; or
+        # "dense", all open and equal at 1 (Duan, HAT-CL, 2023).
         gate_init="normal",
         derivative="usual",  # of the gate; or "exact" where s e > 17, too (hat.exact_sigmoid)
-        anneal="linear",  # of s within an epoch (eq. 3), or "cosine"
+        # Of s within an epoch, "linear" (eq. 3) or "cosine"; "cosine_task": once over all epochs of
+        # a task (HAT-CL).
+        anneal="linear",
         binarise=False,  # gates exactly 0 or 1 from the end of their task on
     ),
     later=dict(derivative="exact", anneal="linear", binarise=False),

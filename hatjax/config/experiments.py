@@ -34,7 +34,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         expand=dict(progressive=1.05, pathnet=0.222),
         # Ten tasks fill this small network: units are asked for more sparingly. They start open,
         # since a task has few steps to learn in.
-        approaches=dict(hat=dict(c=1.5, gate_init="uniform")),
+        approaches=dict.fromkeys(("hat", "adahat"), dict(c=1.5, gate_init="uniform")),
         schedule=_PAPER | dict(epochs=40, batch=32),
     ),
     # MNIST's digits 0-4, then 5-9 (paper appendix).

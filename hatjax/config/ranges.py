@@ -60,6 +60,7 @@ STEEPNESS = Range(  # its square enters the gradient of the embeddings (hat.comp
     lambda v: 1 < v <= 1e18,
 )
 SHARE = Range("a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+SHARE_OF_WEIGHTS = Range("a number above 0, at most 1", lambda v: 0 < v <= 1)
 COUNT = whole(1, 2**31 - 1)
 BATCH = whole(1, 10**6)
 NAME = Range("a name of at most 100 letters without / or \\, and no dot first", is_name)

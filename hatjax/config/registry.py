@@ -126,7 +126,7 @@ APPROACHES: Registry[ApproachSpec] = Registry(
     "APPROACH",
     first=(
         "hat", "random", "sgd", "sgd_restart", "sgd_frozen", "joint", "lwf", "lfl", "ewc",
-        "imm_mean", "imm_mode", "progressive", "pathnet",
+        "imm_mean", "imm_mode", "progressive", "pathnet", "adahat", "wsn", "packnet", "supsup",
     ),
 )  # fmt: skip
 NETWORKS: Registry[NetworkSpec] = Registry(

@@ -20,6 +20,22 @@ def on_axis(gate: Array, axis: Axis, i: int, shape: tuple[int, ...]) -> Array:
     return along.reshape([-1 if k == i else 1 for k in range(len(shape))])
 
 
+def across(
+    combine: Callable[[Array, Array], Array],
+    numbers: Mapping[str, Array],
+    rule: Sequence[Axis],
+    shape: tuple[int, ...],
+) -> Array:
+    """One number for every weight from those of the units on its axes, {gate: "units"}.
+
+    `combine` makes one of two, as jnp.minimum does. A bias or a weight of the first layer has one
+    gate. Returns an array that broadcasts to `shape`.
+    """
+    gates = [(i, axis, gate_on(axis)) for i, axis in enumerate(rule)]
+    laid = [on_axis(numbers[g], axis, i, shape) for i, axis, g in gates if g is not None]
+    return functools.reduce(combine, laid)
+
+
 def free(past: Mapping[str, Array], rule: Sequence[Axis], shape: tuple[int, ...]) -> Array:
     """How free the past leaves a weight: 1 - min(a^{<=t}_i, a^{<=t}_j) over the gates on its axes.
 
@@ -28,9 +44,8 @@ def free(past: Mapping[str, Array], rule: Sequence[Axis], shape: tuple[int, ...]
     weight need be stored. It is computed as max(1 - a_i, 1 - a_j), the same number, so that the
     subtractions are on vectors.
     """
-    gates = [(i, axis, gate_on(axis)) for i, axis in enumerate(rule)]
-    factors = [on_axis(1 - past[g], axis, i, shape) for i, axis, g in gates if g is not None]
-    return functools.reduce(jnp.maximum, factors)
+    on_rule = {g: 1 - past[g] for g in map(gate_on, rule) if g is not None}
+    return across(jnp.maximum, on_rule, rule, shape)
 
 
 def row(task: Array, p: Array) -> Array:
