@@ -24,6 +24,7 @@ Whole experiments:
     overlap(model)                     the share of a task's weights that another uses, "T T"
     cut(model, task)                   the small network of a task (hatjax.export saves it)
     forget_task(model, task, key)      the model without a task
+    infer_task(model, x)               which task examples are of, by how sure the model is
     register(name, make)               your own network, for these and for the commands
 
 probe(apply, net, axes, units) checks whether a network can be protected.
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hatjax.analysis.confusion import class_accuracy, confusion
+    from hatjax.analysis.inference import infer_task
     from hatjax.analysis.masks import masks as task_masks
     from hatjax.analysis.masks import overlap
     from hatjax.analysis.models import Model, classes, evaluate, load, predict
@@ -60,8 +62,8 @@ __version__ = "0.1.0"
 __all__ = [
     "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "accumulate", "anneal",
     "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "fit", "forget_task",
-    "gate", "init_gates", "load", "no_past", "optimizer", "overlap", "predict", "probe", "register",
-    "sparsity", "task_masks", "used",
+    "gate", "infer_task", "init_gates", "load", "no_past", "optimizer", "overlap", "predict",
+    "probe", "register", "sparsity", "task_masks", "used",
 ]  # fmt: skip
 
 _PLACES = {  # name -> module.attribute
@@ -77,6 +79,7 @@ _PLACES = {  # name -> module.attribute
     "evaluate": "analysis.models.evaluate",
     "fit": "experiment.fit.fit",
     "forget_task": "forget.forget_task",
+    "infer_task": "analysis.inference.infer_task",
     **{
         name: f"hat.{name}"
         for name in (

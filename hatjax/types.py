@@ -211,6 +211,10 @@ class Approach(NamedTuple):
     with_past: Callable[[Tree, dict[str, Array]], Tree] = lambda memory, past: memory
     # (memory before, after an epoch, step) -> bool[], whether the optimizer's state starts anew
     restarts: Callable[[Tree, Tree, Step], Array] = lambda before, after, step: False
+    # (params, memory, alpha "T", by row) -> the parameters of a network, one row in every per-task
+    # array, in which the tasks' masks, heads and norms are mixed with the shares alpha; their
+    # gradient in alpha is that of the masks alone. None: it has no masks over weights.
+    superpose: Callable[[Tree, Tree, Array], Tree] | None = None
     union: bool = False  # a task's data are those of all the tasks so far
     trained: bool = True  # False: there is nothing to train
     # (out, batch) -> how many of the batch are right, float32[]; None: those of the largest logit

@@ -141,4 +141,23 @@ def make(base: Approach, network: Network) -> Approach:
     def report(params, memory, step):
         return {"kept": share_of(masks_of(params, memory, step.task, step.hyper.approach.c))}
 
-    return base._replace(init=init, loss=loss, end_task=end_task, predict=predict, report=report)
+    def superpose(params, memory, alpha):
+        def mixed(w: Array, packed: Array) -> Array:
+            masks = jnp.unpackbits(packed, axis=1, count=w.size)  # "T n"
+            return w * jnp.tensordot(alpha, masks.astype(w.dtype), 1).reshape(w.shape)
+
+        fixed = lax.stop_gradient(alpha)  # in what is no mask
+        own = {
+            part: jax.tree.map(lambda p: jnp.tensordot(fixed, p, 1)[None], params[part])
+            for part in ("norms", "stats", "head")
+        }
+        return params | own | {"trunk": jax.tree.map(mixed, params["trunk"], memory["masks"])}
+
+    return base._replace(
+        init=init,
+        loss=loss,
+        end_task=end_task,
+        predict=predict,
+        report=report,
+        superpose=superpose,
+    )
