@@ -86,11 +86,12 @@ def test_annealing_over_a_task():
     network = networks.make(c, (6, 6, 2), network.classes)
     approach = approaches.make(c, network)
     program, hyper = train.compile(c, approach), train.hyperparameters(c)
-    data = feed.put(tasks, 0, "train", feed.capacity(tasks, "train", c.batch))
+    length = feed.capacity(tasks, "train", c.batch)
     params, memory = program.init(KEY)
     assert all((e == 1).all() for e in params["gates"].values())
     for t in range(2):  # it begins anew with each task
         turn, found = feed.turn(tasks, t), []
+        data = feed.put(tasks, t, "train", length)
         state = program.begin(params, memory, turn, KEY, hyper)
         for _ in range(4):
             state, scores = program.epoch(state, data, data, turn, hyper)
