@@ -33,7 +33,8 @@ SCALES: dict[str, dict[str, dict]] = {
     },
 }
 
-SCALED = {"small": {"hat": {"gate_init": "uniform"}}}  # few steps do not open closed gates
+# Few steps do not open closed gates.
+SCALED = {"small": dict.fromkeys(("hat", "adahat"), {"gate_init": "uniform"})}
 
 
 def study(
