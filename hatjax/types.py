@@ -110,6 +110,14 @@ class Step(NamedTuple):
     hyper: Hyper
 
 
+class Taken(NamedTuple):
+    """A step that was taken: what the optimizer moved, from where to where, by which gradient."""
+
+    before: Tree  # all that is trained, and so no "stats"
+    after: Tree
+    grads: Tree  # of the approach's loss, before any clipping
+
+
 class Out(NamedTuple):
     """What a network returns; what nobody uses, the compiler leaves out."""
 
@@ -155,8 +163,11 @@ class Network(NamedTuple):
     # As apply, but the gradient of a loss that is a sum over the examples is, in the trunk, another
     # number: the sum of the squares of the single examples' gradients. None: it has no such form.
     squares: Apply | None = None
+    # The same with their absolute values in place of the squares.
+    magnitudes: Apply | None = None
     # As apply, without dropout between the last layer and the heads. None: it has no such form.
     undropped: Apply | None = None
+    image: tuple[int, ...] = ()  # of the images "h w c" that it takes; (): not told
 
 
 class Schedule(NamedTuple):
@@ -209,6 +220,11 @@ class Approach(NamedTuple):
     past: Callable[[Tree], dict[str, Array]] = lambda memory: {}  # the cumulative gates
     # (memory, past) -> the memory with other cumulative gates
     with_past: Callable[[Tree, dict[str, Array]], Tree] = lambda memory, past: memory
+    # (gradient, own, memory, step) -> the gradient that the optimizer is given in its place
+    redirect: Callable[[Tree, Tree, Tree, Step], Tree] = lambda grads, own, memory, step: grads
+    # (memory, Taken, batch, step) -> the memory after a step. None: it is the same in all steps of
+    # an epoch, and no step carries it.
+    observe: Callable[[Tree, Taken, Batch, Step], Tree] | None = None
     # (memory before, after an epoch, step) -> bool[], whether the optimizer's state starts anew
     restarts: Callable[[Tree, Tree, Step], Array] = lambda before, after, step: False
     # (params, memory, alpha "T", by row) -> the parameters of a network, one row in every per-task

@@ -137,7 +137,10 @@ def test_nothing_large_is_baked_into_the_program(name):
     assert all(np.size(x) <= len(CLASSES) for x in jaxpr.consts)
 
 
-@pytest.mark.parametrize("name", ["ewc", "imm_mean", "imm_mode", "lfl", "hat", "adahat"])
+@pytest.mark.parametrize(
+    "name",
+    ["ewc", "imm_mean", "imm_mode", "lfl", "hat", "adahat", "si", "mas", "er", "derpp", "agem"],
+)
 def test_memory_does_not_grow_with_the_tasks(name):
     c, _, _, _ = setup(name)
 

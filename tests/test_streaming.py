@@ -99,7 +99,7 @@ def test_where_a_loss_is_no_number(tmp_path):
     assert said[0] == said[1] and "the largest gradient of step" in said[0]
 
 
-STREAMING = {*APPROACHES} - {"ewc", "imm_mode"}  # these read the images at the end of a task
+STREAMING = {*APPROACHES} - {"ewc", "imm_mode", "mas"}  # these read the images at the end of a task
 
 
 @pytest.mark.parametrize("name", sorted(APPROACHES))

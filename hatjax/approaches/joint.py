@@ -4,7 +4,6 @@ Nothing can be forgotten, so its accuracy is the upper bound that the others are
 in the forgetting ratio (eq. 6).
 """
 
-import jax
 from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
@@ -14,14 +13,11 @@ from hatjax.networks import rows
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Network
 
-# A batch mixes examples of several tasks, so all tasks share one set of norms. While the t-th task
-# is learned it is kept in that task's row; then all rows get it.
-COMMON = ("norms", "stats")
-
 
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD on the union of the tasks; each example goes to the head of its own task.
 
+    A batch mixes examples of several tasks, so all tasks share one set of norms (rows.SHARED).
     Memory: none, or that of sgd_restart.keeping_start.
     """
     base = sgd.make(config, network)
@@ -31,18 +27,13 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return cross_entropy(out.logits, batch), out
 
     def end_task(params, memory, data, step):
-        """Copy the norms of this task's row to the rows of all tasks."""
-        own = rows.take(params, step.task, COMMON)
-        every = {
-            k: jax.tree.map(lambda p, q: p.at[:].set(q), params[k], own[k]) for k in COMMON
-        }
-        return params | every, memory
+        return rows.spread(params, step.task), memory
 
     return base._replace(
         init=keeping_start(config, base.init),
         begin_task=lambda params, memory, step: (restart(network, memory, step.key), memory),
-        take=lambda params, memory, step: rows.take(params, step.task, COMMON),
-        put=lambda params, own, memory, step: rows.put(params, own, step.task, COMMON),
+        take=lambda params, memory, step: rows.take(params, step.task, rows.SHARED),
+        put=lambda params, own, memory, step: rows.put(params, own, step.task, rows.SHARED),
         loss=loss,
         end_task=end_task,
         union=True,

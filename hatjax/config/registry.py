@@ -127,6 +127,7 @@ APPROACHES: Registry[ApproachSpec] = Registry(
     first=(
         "hat", "random", "sgd", "sgd_restart", "sgd_frozen", "joint", "lwf", "lfl", "ewc",
         "imm_mean", "imm_mode", "progressive", "pathnet", "adahat", "wsn", "packnet", "supsup",
+        "si", "mas", "er", "derpp", "agem",
     ),
 )  # fmt: skip
 NETWORKS: Registry[NetworkSpec] = Registry(

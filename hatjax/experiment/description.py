@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
 from hatjax import config as configs
+from hatjax.analysis import remembered
 from hatjax.config import grid
 from hatjax.experiment.run import prepare, ready
 from hatjax.training import device_memory, streaming, train
@@ -43,6 +44,8 @@ def describe(config: ConfigDict, runs: dict[str, ConfigDict], where: Path) -> st
     parts = networks.count(network)
     lines += ["", f"{sum(parts.values()):,} parameters"]
     lines += [f"  {part:6} {n:12,}" for part, n in parts.items()]
+    if kept := remembered.memory(approach):
+        lines += ["", f"{kept:,} bytes that {first.approach.name} remembers between tasks"]
     if network.axes:  # a progressive network and PathNet have none, and loops of unknown length
         lines += ["", f"{flops(first, approach, sequence):,} FLOPs an image, forward"]
     if "" not in runs:

@@ -26,7 +26,12 @@ from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.data import memory
 from hatjax.errors import InputError, unknown
 from hatjax.networks import head, rows
-from hatjax.networks.layers import affine_squares, convolution, real_examples
+from hatjax.networks.layers import (
+    affine_magnitudes,
+    affine_squares,
+    convolution,
+    real_examples,
+)
 from hatjax.networks.precision import at_precision
 from hatjax.networks.stages import kept_whole
 from hatjax.networks.trunk import Trunk
@@ -73,6 +78,7 @@ def make(
         network = network._replace(
             apply=precise(network.apply),
             squares=network.squares and precise(network.squares),
+            magnitudes=network.magnitudes and precise(network.magnitudes),
             undropped=network.undropped and precise(network.undropped),
         )
     check_memory(network)
@@ -247,11 +253,14 @@ def wrap(
             {"trunk": shared},
             {name: jax.ShapeDtypeStruct((tasks, n), float) for name, n in units.items()},
         )
-    squares = undropped = None
+    squares = magnitudes = undropped = None
     if isinstance(trunk, Trunk):
         undropped = functools.partial(apply, trunk=trunk.clone(stages=kept_whole(trunk.stages)))
     if isinstance(trunk, Trunk) and not gated:
-        squares = functools.partial(apply, trunk=trunk.clone(affine=affine_squares))
+        squares, magnitudes = (
+            functools.partial(apply, trunk=trunk.clone(affine=form))
+            for form in (affine_squares, affine_magnitudes)
+        )
     return Network(
         init=init,
         apply=apply,
@@ -260,7 +269,9 @@ def wrap(
         units=units if gated else {},
         classes=classes,
         squares=squares,
+        magnitudes=magnitudes,
         undropped=undropped,
+        image=image,
     )
 
 

@@ -60,34 +60,39 @@ def gradients(x: Array, w: Array, g: Array) -> tuple[Array, Array, Array]:
     return dx, x.T @ g, jnp.sum(g, axis=0)
 
 
-def squares(x: Array, w: Array, g: Array) -> tuple[Array, Array, Array]:
-    """The gradient in x, and the sum of the examples' squared gradients in W and b.
+def of_examples(size: Callable[[Array], Array]) -> Callable:
+    """The gradient in x, and the sum over examples of the `size` of their gradients in W and b.
 
-    Of a loss that is a sum over examples k = 1..b, jax.grad then gives sum_k (dloss_k / dW)^2 in
-    place of sum_k dloss_k / dW. Example k's gradient in W is x_k^T g_k, g_k being its gradient in
-    the output; the square of each of its numbers is that of x_k times that of g_k, so the sum over
-    the examples is one matrix product of the squares. Where an example has several positions
-    ("b p i", a convolution) its gradient is a sum over them, which is computed before it is
-    squared.
+    `size` is the square or the absolute value, for which size(u v) = size(u) size(v). Of a loss
+    that is a sum over examples k = 1..b, jax.grad then gives sum_k size(dloss_k / dW) in place of
+    sum_k dloss_k / dW. Example k's gradient in W is x_k^T g_k, g_k being its gradient in the
+    output; the size of each of its numbers is that of x_k times that of g_k, so the sum over the
+    examples is one matrix product of the sizes. Where an example has several positions ("b p i", a
+    convolution) its gradient is a sum over them, which is computed before its size is.
     """
-    dx = g @ w.T
-    x, g = (v.reshape(len(v), -1, v.shape[-1]) for v in (x, g))  # "b p i", "b p o"
-    if x.shape[1] == 1:
-        dw = jnp.square(x[:, 0]).T @ jnp.square(g[:, 0])
-    else:
-        dw = jnp.sum(jnp.square(jnp.einsum("bpi,bpo->bio", x, g)), axis=0)
-    return dx, dw, jnp.sum(jnp.square(jnp.sum(g, axis=1)), axis=0)
+
+    def backward(x: Array, w: Array, g: Array) -> tuple[Array, Array, Array]:
+        dx = g @ w.T
+        x, g = (v.reshape(len(v), -1, v.shape[-1]) for v in (x, g))  # "b p i", "b p o"
+        if x.shape[1] == 1:
+            dw = size(x[:, 0]).T @ size(g[:, 0])
+        else:
+            dw = jnp.sum(size(jnp.einsum("bpi,bpo->bio", x, g)), axis=0)
+        return dx, dw, jnp.sum(size(jnp.sum(g, axis=1)), axis=0)
+
+    return backward
 
 
 affine = with_gradients(gradients)
-affine_squares = with_gradients(squares)
+affine_squares = with_gradients(of_examples(jnp.square))
+affine_magnitudes = with_gradients(of_examples(jnp.abs))
 
 
 class Dense(nn.Module):
     """x W + b, "b i" -> "b units", started as in the published networks."""
 
     units: int
-    affine: Callable = affine  # or affine_squares
+    affine: Callable = affine  # or affine_squares, affine_magnitudes
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

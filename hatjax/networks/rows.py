@@ -14,6 +14,9 @@ from jax import lax
 from hatjax.types import Array, Tree
 
 PER_TASK = ("gates", "head", "norms", "stats")  # the parts whose first axis is the task
+# Of these, those that tasks share where a batch mixes their examples (joint training, replay).
+# While a task is learned they are kept in that task's row; then all rows get it (`spread`).
+SHARED = ("norms", "stats")
 
 
 def pick(table: Array, task: Array) -> Array:
@@ -31,6 +34,14 @@ def take(params: Tree, task: Array, parts: Sequence[str] = PER_TASK) -> Tree:
     """The parameters (or some parts) with one row, that of `task`, in every per-task array."""
     own = [k for k in parts if k in params]
     return params | {k: jax.tree.map(lambda p: pick(p, task)[None], params[k]) for k in own}
+
+
+def spread(params: Tree, task: Array, parts: Sequence[str] = SHARED) -> Tree:
+    """The parameters with the row of `task` copied to the rows of all tasks, in some parts."""
+    own = take({k: params[k] for k in parts}, task, parts)
+    return params | {
+        k: jax.tree.map(lambda p, q: p.at[:].set(q), params[k], own[k]) for k in parts
+    }
 
 
 def put(params: Tree, own: Tree, task: Array, parts: Sequence[str] = PER_TASK) -> Tree:

@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information: how strongly the loss depends on each weight."""
+"""How strongly a loss depends on each weight: the diagonal of the Fisher information, and more."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from jax import lax
 
 from hatjax.data import feed
 from hatjax.training.losses import cross_entropy
-from hatjax.types import Array, Batch, Data, Network, Tree
+from hatjax.types import Apply, Array, Batch, Data, Network, Out, Tree
 
 CHUNK = 32  # examples whose gradients are held at once
 SIZE = 20  # the batches of the published code
@@ -21,26 +21,47 @@ def per_example(network: Network, params: Tree, data: Data, task: Array) -> Tree
 
     loss_k is the cross-entropy of the true label at the head of `task`, so this is the empirical
     Fisher information. Returns a tree like params["trunk"]. With network.squares it takes about as
-    long as an epoch of training; without it the gradient of every example is computed separately,
-    CHUNK of them at once.
+    long as an epoch of training.
     """
 
-    def entropy(apply: Callable, trunk: Tree, batch: Batch) -> Array:
-        out = apply(params | {"trunk": trunk}, batch.x, task)
+    def entropy(out: Out, batch: Batch) -> Array:
         return jnp.sum(batch.weight) * cross_entropy(out.logits, batch)
 
+    return mean_size(network, network.squares, jnp.square, entropy, params, data, task)
+
+
+def mean_size(
+    network: Network,
+    summed: Apply | None,
+    size: Callable[[Array], Array],
+    loss: Callable[[Out, Batch], Array],
+    params: Tree,
+    data: Data,
+    task: Array,
+) -> Tree:
+    """1/n sum_k size(d loss_k / d trunk) over the real examples k of `data`, without dropout.
+
+    `loss` (what the network gives, batch) is a sum over the examples, those of weight 0 left out.
+    `size` is the square, and `summed` then network.squares, or the absolute value, and `summed`
+    network.magnitudes; where that is None the gradient of every example is computed separately,
+    CHUNK of them at once. Returns a tree like params["trunk"].
+    """
+
+    def total(apply: Callable, trunk: Tree, batch: Batch) -> Array:
+        return loss(apply(params | {"trunk": trunk}, batch.x, task), batch)
+
     def one(trunk: Tree, example: Batch) -> Array:
-        single = jax.tree.map(lambda v: v[None], example)
-        return example.weight * entropy(network.apply, trunk, single._replace(weight=jnp.ones(1)))
+        single = jax.tree.map(lambda v: v[None], example)._replace(weight=jnp.ones(1))
+        return example.weight * total(network.apply, trunk, single)
 
-    def squares(batch: Batch) -> Tree:
-        if network.squares is not None:
-            return jax.grad(entropy, argnums=1)(network.squares, params["trunk"], batch)
+    def sizes(batch: Batch) -> Tree:
+        if summed is not None:
+            return jax.grad(total, argnums=1)(summed, params["trunk"], batch)
         grads = jax.vmap(jax.grad(one), in_axes=(None, 0))(params["trunk"], batch)  # "CHUNK ..."
-        return jax.tree.map(lambda g: jnp.sum(jnp.square(g), axis=0), grads)
+        return jax.tree.map(lambda g: jnp.sum(size(g), axis=0), grads)
 
-    def body(i: Array, total: Tree) -> Tree:
-        return jax.tree.map(jnp.add, total, squares(feed.batch(data, None, i, CHUNK)))
+    def body(i: Array, done: Tree) -> Tree:
+        return jax.tree.map(jnp.add, done, sizes(feed.batch(data, None, i, CHUNK)))
 
     return _mean(body, params["trunk"], data, CHUNK)
 

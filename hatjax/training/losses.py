@@ -7,8 +7,9 @@ from hatjax.types import Array, Batch
 
 
 def mean(values: Array, batch: Batch) -> Array:
-    """The mean of "b" over the real examples of a batch."""
-    return jnp.sum(jnp.where(batch.weight > 0, values, 0)) / jnp.sum(batch.weight)
+    """The mean of "b" over the real examples of a batch; 0 where there is none."""
+    count = jnp.maximum(jnp.sum(batch.weight), 1)
+    return jnp.sum(jnp.where(batch.weight > 0, values, 0)) / count
 
 
 def cross_entropy(logits: Array, batch: Batch) -> Array:

@@ -8,7 +8,19 @@ from ml_collections import ConfigDict
 
 from hatjax.data import feed
 from hatjax.fidelity import departures
-from hatjax.types import Approach, Array, Batch, Data, Hyper, Out, State, Step, Tree, Turn
+from hatjax.types import (
+    Approach,
+    Array,
+    Batch,
+    Data,
+    Hyper,
+    Out,
+    State,
+    Step,
+    Taken,
+    Tree,
+    Turn,
+)
 
 AUGMENTING = 1  # folded into the key of a step for the augmentation; dropout has the key itself
 
@@ -17,10 +29,22 @@ def train_step(
     approach: Approach, own: Tree, memory: Tree, optimizer: optax.OptState, batch: Batch, step: Step
 ) -> tuple[Tree, optax.OptState, Array, Out]:
     """One gradient step on a batch: new parameters and optimizer state, the loss, the output."""
+    own, optimizer, loss, out, _ = observed_step(approach, own, memory, optimizer, batch, step)
+    return own, optimizer, loss, out
+
+
+def observed_step(
+    approach: Approach, own: Tree, memory: Tree, optimizer: optax.OptState, batch: Batch, step: Step
+) -> tuple[Tree, optax.OptState, Array, Out, Tree]:
+    """As train_step, with the memory after the step besides: what approach.observe makes of it."""
     (loss, out), grads = gradient(approach, own, memory, batch, step)
     moving = trainable(own)
-    updates, optimizer = approach.optimizer(memory, step).update(grads, optimizer, moving)
-    return own | optax.apply_updates(moving, updates) | {"stats": out.stats}, optimizer, loss, out
+    towards = approach.redirect(grads, own, memory, step)
+    updates, optimizer = approach.optimizer(memory, step).update(towards, optimizer, moving)
+    moved = optax.apply_updates(moving, updates)
+    if approach.observe is not None:
+        memory = approach.observe(memory, Taken(moving, moved, grads), batch, step)
+    return own | moved | {"stats": out.stats}, optimizer, loss, out, memory
 
 
 def moments(approach: Approach, own: Tree, memory: Tree, step: Step) -> optax.OptState:

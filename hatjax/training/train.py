@@ -22,13 +22,14 @@ from hatjax.training.steps import (
     evaluation_step,
     gradient,
     moments,
+    observed_step,
     progress,
-    train_step,
     training_batch,
     training_step,
 )  # fmt: skip
+from hatjax.training.steps import train_step as train_step  # a part of this module for its users
 from hatjax.types import Approach, Array, Data, Hyper, State, Tree, Turn
-from hatjax.types import Step as Step  # a part of this module for its users
+from hatjax.types import Step as Step  # likewise
 
 
 class Program(NamedTuple):
@@ -56,6 +57,7 @@ class Pass(NamedTuple):
     optimizer: optax.OptState
     losses: Array  # "B" of the batches, zeros for those to come
     right: Array  # float32[], how many examples were classified right
+    memory: Tree  # what the approach remembers; None if no step changes it
 
 
 class Sums(NamedTuple):
@@ -154,7 +156,8 @@ def parts(config: ConfigDict, approach: Approach) -> Parts:
     def start(state: State, data: Data, turn: Turn, hyper: Hyper) -> Pass:
         most = -(-data.y.shape[1] // feed.at_most(config.batch, data))
         own = approach.take(state.params, state.memory, evaluation_step(turn, hyper))
-        return Pass(own, state.optimizer, jnp.zeros(most), jnp.float32(0))
+        moving = None if approach.observe is None else state.memory
+        return Pass(own, state.optimizer, jnp.zeros(most), jnp.float32(0), moving)
 
     def steps(
         done: Pass, state: State, data: Data, order, turn: Turn, key, hyper: Hyper, first, until
@@ -162,19 +165,26 @@ def parts(config: ConfigDict, approach: Approach) -> Parts:
         def body(i: Array, done: Pass) -> Pass:
             step = training_step(config, state, data, i, turn, key, hyper)
             batch = training_batch(config, data, order, i, step)
-            own, optimizer, loss, out = train_step(
-                approach, done.own, state.memory, done.optimizer, batch, step
+            own, optimizer, loss, out, memory = observed_step(
+                approach, done.own, memory_of(done, state), done.optimizer, batch, step
             )
             losses, right = done.losses.at[i].set(loss), done.right + correct(approach, out, batch)
-            return Pass(own, optimizer, losses, right)
+            return done._replace(
+                own=own,
+                optimizer=optimizer,
+                losses=losses,
+                right=right,
+                memory=None if done.memory is None else memory,
+            )
 
         count = feed.trips(data, feed.at_most(config.batch, data))
         return lax.fori_loop(first, until_end(until, count), body, done)
 
     def stop(done: Pass, state: State, data: Data, turn: Turn, hyper: Hyper):
         at = evaluation_step(turn, hyper)
-        params = approach.put(state.params, done.own, state.memory, at)
-        after = state._replace(params=params, optimizer=done.optimizer)
+        memory = memory_of(done, state)
+        params = approach.put(state.params, done.own, memory, at)
+        after = state._replace(params=params, memory=memory, optimizer=done.optimizer)
         return after, done.losses, done.right / data.n
 
     def close(
@@ -234,10 +244,15 @@ def parts(config: ConfigDict, approach: Approach) -> Parts:
     ) -> Tree:
         step = training_step(config, state, data, i, turn, key, hyper)
         batch = training_batch(config, data, order, i, step)
-        _, grads = gradient(approach, done.own, state.memory, batch, step)
+        _, grads = gradient(approach, done.own, memory_of(done, state), batch, step)
         return jax.tree.map(lambda g: jnp.nan_to_num(jnp.max(jnp.abs(g)), nan=jnp.inf), grads)
 
     return Parts(shuffle, start, steps, stop, close, score, means, sizes)
+
+
+def memory_of(done: Pass, state: State) -> Tree:
+    """The memory at a step of a pass that began with `state`."""
+    return state.memory if done.memory is None else done.memory
 
 
 def until_end(until: Array | None, count: Array) -> Array:
