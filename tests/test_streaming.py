@@ -51,6 +51,8 @@ def both(where, c) -> None:
         ("sgd", {"tasks.kind": "split", "data.augment": ("crop", "flip")}),
         ("sgd", {"batch": 1000, "eval_batch": 1000, "fidelity": "code"}),
         ("joint", {"epochs": 2}),
+        ("si", {}),
+        ("derpp", {"approach.buffer": 30, "approach.replay": 9}),
     ],
 )
 def test_the_same_bits(approach, fields, tmp_path):
@@ -76,9 +78,10 @@ class After(stop.Stopping):
         return self.asked > 2
 
 
-def test_a_run_goes_on_streamed(tmp_path):
+@pytest.mark.parametrize("approach", ["sgd", "si", "er"])
+def test_a_run_goes_on_streamed(approach, tmp_path):
     """Begun in memory, paused within a task, and ended with streamed images."""
-    c = small("sgd")
+    c = small(approach)
     run.run_sweep(tmp_path / "whole", {"": c}, quiet=True)
     with pytest.raises(Interrupted, match="stopped after"):
         run.run_sweep(tmp_path / "w", {"": c}, quiet=True, stopping=After())

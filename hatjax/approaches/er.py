@@ -134,7 +134,7 @@ def answers(network: Network, params: Tree, batch: Batch, key: Array) -> Out:
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD on the mean cross-entropy of a batch and of config.approach.replay kept examples.
 
-    All examples of both count the same (Algorithm 1, lines 5 and 6). The kept ones are of earlier
+    All examples of both count the same (Algorithm 1). The kept ones are of earlier
     tasks; the paper, which sees every example once, replays those of the current task as well. The
     validation loss is that of the task alone. memory: as in `remembering`.
     """

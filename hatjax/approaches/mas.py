@@ -17,7 +17,9 @@ from hatjax.types import Approach, Array, Batch, Network, Out
 
 
 class Settings(NamedTuple):
-    lamb: float = 1.0  # strength of the pull (paper)
+    # Strength of the pull. The paper's 1 is too strong for the learning rate 0.05: the steps on the
+    # pull alone overshoot (digits: 70 % on average, with 0.01 to 0.1 95 to 96 %).
+    lamb: float = 0.03
     clip: float = 10000.0  # largest global norm of a gradient
 
 
