@@ -3,7 +3,7 @@
     python -m hatjax.study configs/study_mnist.py                        scaled down
     python -m hatjax.study configs/study_mnist.py --config.scale=paper   the paper's protocol
 
-78 runs. Scaled down (plans.SCALES), most take minutes on two CPU cores.
+--dry_run lists the runs. Scaled down (plans.SCALES), most take minutes on two CPU cores.
 """
 
 from hatjax import plans
