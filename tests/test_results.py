@@ -1,5 +1,6 @@
 """The runs kept in docs/results: what the documents say of them is what they say."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_the_table_of_the_readme_is_one_of_these():
     mine = [cells for cells in mine if cells[-1].isdigit()]
     whole = [[*cells[3:], cells[2]] for cells in rows(RESULTS / "README.md") if len(cells) == 6]
     assert len(mine) > 5 and all(cells in whole for cells in mine)
+
+
+def test_the_table_of_methods_has_their_accuracies():
+    text = (RESULTS.parent / "methods.md").read_text()
+    ours = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", text, re.M))
+    text = (RESULTS / "README.md").read_text().split("## cifar-half")[1].split("\n## ")[0]
+    there = dict(re.findall(r"^\| (\w+) \|[^|]*\|[^|]*\| ([^|]*) \|", text, re.M))
+    assert {k: v for k, v in ours.items() if v != "-"} == {
+        k: v for k, v in there.items() if k in ours
+    }
 
 
 def test_readmes_figure(tmp_path):

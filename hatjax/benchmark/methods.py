@@ -80,7 +80,7 @@ METHODS: dict[str, Facts] = {
         _TIL.format("83.88"),
     ),
     "adahat": Facts(
-        "held softly, and less as units run out", "no", "yes", "Wang et al., ECCV 2024"
+        "held softly, and less as units run out", "no", "yes", "Wang et al., ECML PKDD 2024"
     ),
     "wsn": Facts(EXACT, "no", "yes", "Kang et al., ICML 2022", _WSN.format(96.4, 93.4, 76.4)),
     "packnet": Facts(
