@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from hatjax.networks import register
     from hatjax.protection import probe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "accumulate", "anneal",
     "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "fit", "forget_task",

@@ -26,7 +26,7 @@ def test_commands_from_an_installed_package(installed, tmp_path):
         return python(tmp_path, "-m", "hatjax", *args, path=installed)
 
     version = call("--version")
-    assert version.stdout.strip() == "0.1.0" and version.returncode == 0
+    assert version.stdout.strip() == "0.2.0" and version.returncode == 0
     text = call("--help")
     commands = ("train", "study", "report", "export", "forget", "benchmark")
     assert text.returncode == 0 and all(f"    {name} " in text.stdout for name in commands)
