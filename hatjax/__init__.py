@@ -14,6 +14,7 @@ The method, for your own training loop, network and optimizer (hatjax/hat.py):
 Whole experiments:
 
     fit(sets, approach="hat", ...)     learn tasks given as arrays -> Result(accuracy, model)
+    extend(model, sets, earlier=...)   learn more tasks after those of a model -> Result
     load(workdir)                      the model of a run
     predict(model, x, task)            logits "n classes"; tasks count from 0; names=True: the class
     classes(model, task)               what its classes are called
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hatjax.analysis.models import Model, classes, evaluate, load, predict
     from hatjax.analysis.single_task import Small, cut
     from hatjax.errors import Diverged, InputError
+    from hatjax.experiment.extend import extend
     from hatjax.experiment.fit import Result, fit
     from hatjax.forget import forget_task
     from hatjax.hat import (
@@ -61,8 +63,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "accumulate", "anneal",
-    "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "fit", "forget_task",
-    "gate", "infer_task", "init_gates", "load", "no_past", "optimizer", "overlap", "predict",
+    "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "extend", "fit",
+    "forget_task", "gate", "infer_task", "init_gates", "load", "no_past", "optimizer", "overlap",
+    "predict",
     "probe", "register", "sparsity", "task_masks", "used",
 ]  # fmt: skip
 
@@ -77,6 +80,7 @@ _PLACES = {  # name -> module.attribute
     "confusion": "analysis.confusion.confusion",
     "cut": "analysis.single_task.cut",
     "evaluate": "analysis.models.evaluate",
+    "extend": "experiment.extend.extend",
     "fit": "experiment.fit.fit",
     "forget_task": "forget.forget_task",
     "infer_task": "analysis.inference.infer_task",

@@ -58,7 +58,16 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
         memory=model.approach.with_past(model.memory, past),
         learned=tuple(u in others for u in range(len(model.names))),
         forgotten=(*model.forgotten, task),
+        accuracy=None if model.accuracy is None else unknown_since(task, model.accuracy),
+        loss=None if model.loss is None else unknown_since(task, model.loss),
     )
+
+
+def unknown_since(task: int, table: np.ndarray) -> np.ndarray:
+    """Accuracies or losses "T T" with NaN for `task` from where it was learned."""
+    table = table.copy()
+    table[task:, task] = np.nan
+    return table
 
 
 def used(model: Model, tasks: Sequence[int]) -> Tree:
@@ -112,12 +121,12 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
         raise InputError(
             f"{source} is damaged ({oneline(error)}): run it again with --overwrite"
         ) from error
-    for table in (acc, loss):
-        table[task:, task] = np.nan
+    acc, loss = unknown_since(task, acc), unknown_since(task, loss)
     (where / "config.json").write_text(configs.to_json(model.config))
     shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
-    if os.path.isfile(source / versions.FILE):
-        shutil.copyfile(source / versions.FILE, where / versions.FILE)
+    for name in (versions.FILE, results.EARLIER):
+        if os.path.isfile(source / name):
+            shutil.copyfile(source / name, where / name)
     for row in epochs:
         if row["task"] != task:
             results.append(where, row)

@@ -4,6 +4,7 @@
     python -m hatjax.main --config configs/hat_pmnist.py       HAT on ten permutations of MNIST
     python -m hatjax.main --config configs/baseline.py:sgd,pmnist
     python -m hatjax.main --config FILE --config.epochs=5 --config.approach.s_max=200 --workdir=DIR
+    python -m hatjax.main --config FILE --extend=OLD --workdir=NEW    tasks after those of OLD
 
 Every field of the configuration can be set by its path; --dry_run shows them all, with the tasks,
 the parameter counts and the runs of a sweep, and trains nothing.
@@ -28,6 +29,12 @@ DEFAULT = "hat_digits.py"
 CONFIG = cli.define_config(DEFAULT)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for the results; default results/EXPERIMENT-APPROACH-seedN."
+)
+EXTEND = flags.DEFINE_string(
+    "extend",
+    None,
+    "Workdir of a finished run, or folder of several: the tasks of --config are added to those "
+    "that it has learned. Its network and its approach's settings stay; it is only read.",
 )
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Show configuration, tasks and parameters, then exit."
@@ -57,7 +64,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
     try:
         from hatjax import config as configs
         from hatjax import plans
-        from hatjax.experiment import description, display, run
+        from hatjax.experiment import description, display, extending, run
         from hatjax.training import replicas
         from hatjax.workdir import files
 
@@ -68,8 +75,10 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             raise InputError("this is the configuration of a study: python -m hatjax.study FILE")
         if not DISTRIBUTED.value and (COORDINATOR.value or PROCESSES.value or PROCESS.value):
             raise InputError("--coordinator, --processes and --process need --distributed")
+        if EXTEND.value:
+            config = extending.inherited(config, [*cli.overrides(cli.WORDS)], EXTEND.value)
         configs.check(config)
-        runs = plans.replicas(config)
+        runs = extending.complete(plans.replicas(config))
         name = f"{config.experiment}-{config.approach.name}"
         name += f"-seed{runs[''].seed}" if "" in runs else ""
         where = Path(WORKDIR.value or Path("results") / name)

@@ -231,6 +231,10 @@ class Approach(NamedTuple):
     # array, in which the tasks' masks, heads and norms are mixed with the shares alpha; their
     # gradient in alpha is that of the masks alone. None: it has no masks over weights.
     superpose: Callable[[Tree, Tree, Array], Tree] | None = None
+    # (memory, memory of init) -> the memory of a run that goes on with more tasks, in the shapes of
+    # the second, which has rows for all of them; ValueError, with the reason, where it cannot.
+    # None: each leaf grows as parameters do (training.growing), and a leaf that cannot is refused.
+    grow: Callable[[Tree, Tree], Tree] | None = None
     union: bool = False  # a task's data are those of all the tasks so far
     trained: bool = True  # False: there is nothing to train
     # (out, batch) -> how many of the batch are right, float32[]; None: those of the largest logit

@@ -37,6 +37,10 @@ class Model(NamedTuple):
     learned: tuple[bool, ...]  # False: not learned yet, or forgotten on purpose
     about: tuple[About, ...] = ()  # the tasks' names of classes and columns; (): not known
     forgotten: tuple[int, ...] = ()  # the tasks that were forgotten on purpose
+    accuracy: np.ndarray | None = None  # "T T" as in the workdir (results); None: not known
+    loss: np.ndarray | None = None  # "T T"
+    tests: tuple[str, ...] = ()  # fingerprints of the test images; (): not known
+    earlier: tuple[ConfigDict, ...] = ()  # of the runs that this one extends, the first one first
 
     def classes(self, task: int) -> labels.Labels:
         """The same as hatjax.classes(model, task)."""
@@ -84,6 +88,7 @@ class Model(NamedTuple):
         fields = self._asdict() | {"network": None, "approach": None}
         fields |= jax.tree.map(np.asarray, {k: fields[k] for k in ("params", "memory")})
         fields["config"] = configs.to_json(self.config)
+        fields["earlier"] = tuple(map(configs.to_json, self.earlier))
         return _unpickled, (fields, self.network.classes)
 
 
@@ -92,6 +97,7 @@ def _unpickled(fields: dict[str, Any], classes: tuple[int, ...]) -> Model:
     config = configs.from_json(fields["config"])
     network = networks.make(config, fields["image"], classes)
     made = {"config": config, "network": network, "approach": approaches.make(config, network)}
+    made["earlier"] = tuple(map(configs.from_json, fields.get("earlier", ())))
     return Model(**fields | made)
 
 
@@ -112,9 +118,9 @@ def load(where: str | Path) -> Model:
         configs.check(config)
         tasks = results.read_tasks(where / "tasks.npz")
         total = len(tasks["names"])
-        acc, loss = (
-            np.diag(results.read_matrix(where / f"{k}.npy", total)) for k in ("accuracy", "loss")
-        )
+        matrices = [results.read_matrix(where / f"{k}.npy", total) for k in ("accuracy", "loss")]
+        acc, loss = map(np.diag, matrices)
+        earlier = results.read_earlier(where)
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, image, classes)
@@ -139,9 +145,13 @@ def load(where: str | Path) -> Model:
         tasks.get("pixels"),
         image,
         # Both are 0 before a task is learned; after it, a loss of 0 means that all was right.
-        tuple(map(bool, (loss > 0) | (acc > 0))),
-        results.read_about(tasks),
-        tuple(int(t) for t in np.flatnonzero(np.isnan(loss) & np.isnan(acc))),
+        learned=tuple(map(bool, (loss > 0) | (acc > 0))),
+        about=results.read_about(tasks),
+        forgotten=tuple(int(t) for t in np.flatnonzero(np.isnan(loss) & np.isnan(acc))),
+        accuracy=matrices[0],
+        loss=matrices[1],
+        tests=tuple(map(str, tasks.get("tests", ()))),
+        earlier=earlier,
     )
 
 

@@ -211,6 +211,7 @@ APPROACH = ApproachSpec(
         binarise=False,  # gates exactly 0 or 1 from the end of their task on
     ),
     later=dict(derivative="exact", anneal="linear", binarise=False),
+    kept=("s_max", "e_max"),
     check=check,
     gated=True,
     smaller=False,

@@ -20,7 +20,9 @@ FREE = (
 )  # fmt: skip
 
 # Fields that older runs lack; they were made as with the usual values.
-LATER = ("optimizer.name", "schedule", "data.augment", "precision")
+LATER = (
+    "optimizer.name", "schedule", "data.augment", "precision", "extends.run", "extends.tasks",
+)  # fmt: skip
 
 
 def check(config: ConfigDict) -> None:

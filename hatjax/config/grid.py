@@ -1,5 +1,6 @@
 """The grid of a sweep: fields and the values that it tries, and what its runs are called."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ FIXED = dict.fromkeys(FREE, "it does not change what is learned") | {
     "seeds": "give --config.seeds beside the grid",
     "grid": "it is the grid",
     "experiment": "it is only a name",
+    "extends.run": "give --extend: of a folder of runs, each goes on from that of its name",
+    "extends.tasks": "it is filled in",
     "approach.name": "several approaches are a study: python -m hatjax.study FILE",
     "approach.gated": "the approach determines it",
 }
@@ -107,10 +110,13 @@ def word(v: Any) -> str:
 def alike(runs: Mapping[str, ConfigDict]) -> list[dict[str, ConfigDict]]:
     """The runs in groups, each of which one compiled program can train.
 
-    Those of a group differ only in the seed and in the numbers that the program takes as arguments.
+    Those of a group differ only in the seed and in the numbers that the program takes as arguments;
+    where each extends the run of its own name (config.extends), those runs are in one folder.
     """
     groups: dict[str, dict[str, ConfigDict]] = {}
     for run, config in runs.items():
         own = {k: v for k, v in fields(config).items() if k not in {"seed", *traced(config)}}
+        folder, _, last = own["extends.run"].rpartition(os.sep)
+        own["extends.run"] = folder if last == run else own["extends.run"]
         groups.setdefault(repr(own), {})[run] = config
     return list(groups.values())

@@ -61,6 +61,12 @@ def make(
                 # The same under fidelity "code"; 0: the training images themselves serve.
                 valid_code=e["tasks"].get("valid_code", 0.0),
             ),
+            extends=dict(
+                run="",  # the workdir of a finished run, whose tasks come before these (--extend)
+                # How many tasks that run added, and each run before it, the first one first. It is
+                # filled in: the first run's number also sets the widths of a progressive network.
+                tasks=(),
+            ),
             network=dict(name=layout["name"])
             | dict(NETWORKS[layout["name"]].fields)
             | layout

@@ -64,6 +64,7 @@ SHARE_OF_WEIGHTS = Range("a number above 0, at most 1", lambda v: 0 < v <= 1)
 COUNT = whole(1, 2**31 - 1)
 BATCH = whole(1, 10**6)
 NAME = Range("a name of at most 100 letters without / or \\, and no dot first", is_name)
+PATH = Range("the path of a folder", lambda v: "\0" not in v and len(os.fsencode(v)) < 4096)
 PLAIN = Range("numbers, texts, True, False, or tuples of them", is_plain)
 
 # Of networks.
@@ -98,9 +99,7 @@ FIELDS: dict[str, Range] = {
     "seeds": SEEDS,
     "at_once": whole(0, 2**31 - 1, " (0: all that fit)"),
     "fidelity": one_of("paper", "code"),
-    "data.root": Range(
-        "the path of a folder", lambda v: "\0" not in v and len(os.fsencode(v)) < 4096
-    ),
+    "data.root": PATH,
     "data.sets": Range(
         "a tuple of at least one name, each of at most 100 letters without / or \\",
         lambda v: v and all(is_name(n) for n in v),
@@ -120,6 +119,11 @@ FIELDS: dict[str, Range] = {
     "tasks.count": whole(1, 10000),
     "tasks.valid": Range("a number between 0 and 1", lambda v: 0 < v < 1),
     "tasks.valid_code": SHARE,
+    "extends.run": PATH,
+    "extends.tasks": Range(
+        "a tuple of whole numbers from 1 to 10000, which is filled in",
+        lambda v: all(type(n) is int and 1 <= n <= 10000 for n in v),
+    ),
     "schedule": one_of("plateau", "cosine", "constant"),
     "optimizer.name": Range("the name of an optimizer of optax", lambda v: v and len(v) <= 100),
     "lr": POSITIVE,

@@ -61,6 +61,9 @@ class ApproachSpec(NamedTuple):
     # (config, trunk, image, classes) -> a network that it builds itself, from the stages of a
     # hatjax.networks.trunk.Trunk. None: the network as it is.
     structure: Callable[[ConfigDict, Any, tuple[int, ...], tuple[int, ...]], Network] | None = None
+    # The settings that a run which goes on with more tasks (config.extends) must have as before,
+    # since what is learned is read with them. None: all of them, and all of `fixed`.
+    kept: tuple[str, ...] | None = None
     # Fields that came later, and what a run without them was made with.
     later: Mapping[str, Any] = {}
     # Raises InputError for fields that do not go together, each of them in its range.

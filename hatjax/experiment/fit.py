@@ -18,6 +18,7 @@ from hatjax.analysis import metrics, models
 from hatjax.data import tasks
 from hatjax.errors import Diverged, InputError, Interrupted, closest, shown
 from hatjax.experiment import notebook, run, stop
+from hatjax.types import Task
 from hatjax.workdir import files, results
 
 
@@ -64,19 +65,37 @@ def fit(
     `overwrite` starts over. Raises InputError for unusable arguments, and Diverged if the loss
     becomes NaN or infinite.
     """
+    with in_python():
+        sets = listed(sets)
+        config = configured(len(sets), approach, settings)
+        return trained(config, tasks.of_arrays(config, sets), workdir, quiet, overwrite)
+
+
+def listed(sets: Iterable[tuple]) -> list[tuple]:
+    """The sets as a list; InputError for what is none."""
     try:
-        sets = list(sets)
+        return list(sets)
     except TypeError as error:
         raise InputError(
             f"the sets are a {type(sets).__name__}: expected a list of (x_train, y_train, x_test, "
             "y_test)"
         ) from error
-    with _in_python():
-        return _fit(sets, configured(len(sets), approach, settings), workdir, quiet, overwrite)
 
 
 def configured(count: int, approach: str, settings: dict) -> ConfigDict:
     """The configuration of `count` tasks with the settings of `fit`. Raises InputError."""
+    given = flat(settings)
+    if not isinstance(approach, str):
+        raise InputError(
+            f"approach = {shown(approach)}: expected a name, as in approach='hat'; its settings "
+            "are given as **{'approach.c': 0.75}"
+        )
+    config = configs.of_arrays(max(count, 1), approach, given.get("network.name", "mlp"))
+    return changed(config, given)
+
+
+def flat(settings: dict) -> dict[str, object]:
+    """The settings of `fit` as {path: value}; a network of one's own is registered."""
     given: dict[str, object] = {}
     for name, value in settings.items():
         if name == "network" and hasattr(value, "rules"):  # a Flax module
@@ -86,12 +105,11 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
         if name in ("network", "optimizer") and isinstance(value, str):
             value = {"name": value}
         given |= _flat(name, value)
-    if not isinstance(approach, str):
-        raise InputError(
-            f"approach = {shown(approach)}: expected a name, as in approach='hat'; its settings "
-            "are given as **{'approach.c': 0.75}"
-        )
-    config = configs.of_arrays(max(count, 1), approach, given.get("network.name", "mlp"))
+    return given
+
+
+def changed(config: ConfigDict, given: dict[str, object]) -> ConfigDict:
+    """`config` with the fields {path: value} of `flat`. Raises InputError."""
     configs.choose(config, {k: v for k, v in given.items() if k.startswith("optimizer.")})
     known = configs.fields(config)
     for path, value in given.items():
@@ -100,7 +118,7 @@ def configured(count: int, approach: str, settings: dict) -> ConfigDict:
         if path in FIXED:
             raise InputError(f"setting {path} = {value!r}: {FIXED[path]}")
         config.update_from_flattened_dict({path: _like(known[path], value, path)})
-    if config.seeds > 1 or config.grid:
+    if config.seeds != 1 or config.grid:
         raise InputError("hatjax.fit trains one run: call it for each seed or setting")
     configs.check(config)
     return config
@@ -111,17 +129,29 @@ def _module(module: Any, config: ConfigDict, image: tuple[int, ...]) -> Any:
     return module
 
 
-def _fit(
-    sets: list[tuple], config: ConfigDict, workdir: str | Path | None, quiet: bool, overwrite: bool
+def trained(
+    config: ConfigDict,
+    sequence: list[Task],
+    workdir: str | Path | None,
+    quiet: bool,
+    overwrite: bool,
+    model: models.Model | None = None,
 ) -> Result:
-    sequence = tasks.of_arrays(config, sets)
+    """The result of a run on these tasks; `model` is what it extends. The others are as in `fit`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         where = Path(workdir or Path(folder) / "run")
         if not overwrite and files.finished(where, config):
             results.check_tasks(where, sequence)
         with stop.interrupts() if workdir else contextlib.nullcontext() as stopping:
             (accuracy,) = run.run_sweep(
-                where, {"": config}, overwrite, sequence=sequence, quiet=quiet, stopping=stopping
+                where,
+                {"": config},
+                overwrite,
+                sequence=sequence,
+                quiet=quiet,
+                stopping=stopping,
+                model=model,
             )
         return Result(accuracy, models.load(where))
 
@@ -135,6 +165,8 @@ FIXED = {
     "data.image": "the arrays tell it",
     "tasks.kind": "the arrays are the tasks",
     "tasks.count": "the arrays are the tasks",
+    "extends.run": "call hatjax.extend with the model or its workdir",
+    "extends.tasks": "call hatjax.extend with the model or its workdir",
     "tasks.shuffle": "give the arrays in the order in which to learn them",
 }
 
@@ -199,7 +231,7 @@ def _like(default: object, value: object, path: str) -> object:
 
 
 @contextlib.contextmanager
-def _in_python() -> Iterator[None]:
+def in_python() -> Iterator[None]:
     """Rewrite flags in error messages (--config.lr) as keyword arguments (lr)."""
     try:
         yield

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from hatjax.analysis.models import Model
 from hatjax.data import feed
 from hatjax.data.stream import Stream
 from hatjax.data.tasks.fingerprint import fingerprints
@@ -21,6 +22,9 @@ class Inputs:
     configurations. A single run has the name "", and `folder` is its workdir. `sequences` maps each
     seed to its tasks. Every device gets the same number of runs: if R does not divide evenly, the
     last run is repeated, and the results of the copies are dropped.
+
+    Runs that extend others (experiment.extending) have all tasks in their sequences, and learn from
+    number `first` on; `model` is what they go on from, if it is given and not read from a workdir.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class Inputs:
         configs: dict[str, ConfigDict],
         sequences: dict[int, list[Task]],
         approach: Approach,
+        model: Model | None = None,
     ):
         self.names, self.configs, self.count = list(configs), list(configs.values()), len(configs)
         self.folder, self.places = folder, [folder / name for name in configs]
@@ -37,7 +42,8 @@ class Inputs:
         padded = [*self.configs, *[self.configs[-1]] * (self.placement.padded - self.count)]
         self.tasks = [sequences[c.seed] for c in padded]  # "R T"
         self.total = len(self.tasks[0])
-        self.union = approach.union
+        self.union, self.first = approach.union, sum(self.config.extends.tasks)
+        self.model = model
         self.streamed = device_memory.streams(self.config, self.tasks[0], approach.union)
         self.hyper = self.placement.put(
             jax.tree.map(lambda *v: np.stack(v), *map(train.hyperparameters, padded))
@@ -105,4 +111,6 @@ class Inputs:
         return self._fingerprints[seed]
 
     def _length(self, split: str, batch: int, union: bool = False) -> int:
-        return max(feed.capacity(s, split, batch, union) for s in self._sequences.values())
+        # Of the tasks that are only tested, nothing else is put on the device.
+        first = 0 if union or split == "test" else self.first
+        return max(feed.capacity(s[first:], split, batch, union) for s in self._sequences.values())

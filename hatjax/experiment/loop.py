@@ -93,13 +93,17 @@ def train_task(
 def evaluate(
     inputs: Inputs, program: train.Program, progress: Progress, learned: tuple[Tree, Tree]
 ) -> None:
-    """Test the learned task and all before it: fills row t of the accuracies and losses."""
+    """Test the learned task and all before it: fills row t of the accuracies and losses.
+
+    What a run has forgotten on purpose, before it was extended, stays NaN.
+    """
     t = progress.task
     for u in range(t + 1):
         scores = program.evaluate(*learned, inputs.data(u, "test"), inputs.turn(u), inputs.hyper)
         scores = inputs.placement.fetch(scores)
-        progress.acc[:, t, u] = scores["accuracy"][: inputs.count]
-        progress.loss[:, t, u] = scores["loss"][: inputs.count]
+        for table, name in ((progress.acc, "accuracy"), (progress.loss, "loss")):
+            gone = np.isnan(table[:, u, u])
+            table[:, t, u] = np.where(gone, np.nan, scores[name][: inputs.count])
 
 
 def publish(inputs: Inputs, progress: Progress, params: Tree, memory: Tree) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hatjax import config as configs
 from hatjax.errors import InputError
-from hatjax.experiment import checkpoint
+from hatjax.experiment import checkpoint, extending
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.training import replicas, train
@@ -45,6 +45,7 @@ def begin_or_resume(
             with files.writing(place):
                 if number is None:
                     files.clean(place)
+                    extending.carry_over(inputs, r, place)
                 elif r not in progress.diverged:
                     files.remove(place / "done")
                     files.remove(place / "diverged")
@@ -52,12 +53,15 @@ def begin_or_resume(
                     files.write_text(place / "metrics.jsonl", found["metrics"][r])
                 if r not in progress.diverged:
                     results.write_tasks(place, inputs.tasks[r], inputs.fingerprints(r))
+                    earlier = extending.earlier_configs(inputs.configs[r], inputs.model)
+                    results.write_earlier(place, earlier)
                     notes.extend(filter(None, [versions.add(place)]))
 
     found = replicas.told_by_first(read_newest)
     number, notes = found["number"], found["notes"]
     if number is None:
-        progress = begin(inputs, program)
+        progress = begin(inputs, approach, program)
+        notes = [*notes, *extending.notes(inputs)]
     else:
         progress = checkpoint.restore(folder, number, inputs, approach, found)
         notes = [*notes, f"going on after {progress}"]
@@ -65,12 +69,21 @@ def begin_or_resume(
     return progress, notes
 
 
-def begin(inputs: Inputs, program: train.Program) -> Progress:
-    """The progress before the first epoch of the first task."""
-    params, memory = program.init(inputs.key(0))
-    state = program.begin(params, memory, inputs.turn(0), inputs.key(1), inputs.hyper)
+def begin(inputs: Inputs, approach: Approach, program: train.Program) -> Progress:
+    """The progress before the first epoch of the first task that is to be learned."""
+    first, placement = inputs.first, inputs.placement
     acc, loss = np.zeros((2, inputs.count, inputs.total, inputs.total))
-    return Progress(0, 0, state, acc, loss, {})
+    if not first:
+        params, memory = program.init(inputs.key(0))
+    else:
+        fresh = placement.fetch(program.init(inputs.key(extending.FRESH + first)))
+        params, memory = placement.put(extending.grown(inputs, approach, fresh))
+        for r in range(inputs.count):
+            model = extending.before_of(inputs, r)
+            acc[r, :first, :first], loss[r, :first, :first] = model.accuracy, model.loss
+    turn, key = inputs.turn(first), inputs.key(first + 1)
+    state = program.begin(params, memory, turn, key, inputs.hyper)
+    return Progress(first, 0, state, acc, loss, {})
 
 
 def check(where: Path, inputs: Inputs, about: dict[str, Any]) -> list[str]:

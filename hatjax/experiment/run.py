@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 from hatjax import approaches, networks
 from hatjax import config as configs
 from hatjax.analysis import metrics, models
+from hatjax.analysis.models import Model
 from hatjax.config import grid
 from hatjax.data import feed, tasks
 from hatjax.errors import Diverged, Interrupted
-from hatjax.experiment import compilation, display, loop, stop, sweep, tensorboard
+from hatjax.experiment import compilation, display, extending, loop, stop, sweep, tensorboard
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.memory import advice
 from hatjax.training import device_memory, replicas, streaming
@@ -30,9 +31,10 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     a single run; `approach_of` has that of several in one program.
     """
     configs.check(config)
-    sequence = sequence or tasks.make(config)
+    if sequence is None:
+        sequence = extending.sequence(config) if config.extends.run else tasks.make(config)
     feed.fits(config, sequence, device_memory.streams(config, sequence, union=False))
-    feed.check_augment(config, sequence)
+    feed.check_augment(config, sequence[sum(config.extends.tasks) :])
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
     networks.check_memory(network, times=3)  # parameters, gradients and the best parameters
@@ -77,14 +79,16 @@ def run_sweep(
     board: bool = False,
     stopping: stop.Stopping | None = None,
     verbose: bool = False,
+    model: Model | None = None,
 ) -> list[np.ndarray]:
     """Train a sweep: the configurations `runs` by name (plans.replicas), in folders of `folder`.
 
     Returns the accuracies "T T" of each run. Interrupted runs resume and finished ones are kept,
     unless `overwrite` starts all over. One program trains runs that are alike (grid.alike), at most
     `at_once` of them (0: as many as fit into memory). `sequence` is as in `prepare`, for a single
-    run; `quiet` prints no progress, `verbose` every epoch even where no terminal shows a live line;
-    `board` also writes TensorBoard event files; `stopping` comes from stop.requested.
+    run; so is `model`, which it extends, if that is not in a workdir. `quiet` prints no progress,
+    `verbose` every epoch even where no terminal shows a live line; `board` also writes TensorBoard
+    event files; `stopping` comes from stop.requested.
 
     Raises InputError for unusable input, before anything is written; Unwritable if results cannot
     be written; Interrupted if told to stop; and Diverged if a loss was not finite, after all other
@@ -93,6 +97,7 @@ def run_sweep(
     stopping = stopping or stop.Stopping()
     if board:
         tensorboard.check()
+    runs = extending.complete(runs)
     done = replicas.by_first(lambda: finished(folder, runs))
     if not overwrite and all(replicas.agreed([bool(done)])):
         replicas.by_first(lambda: sweep.tidy(folder, list(runs)))
@@ -126,7 +131,7 @@ def run_sweep(
                     s: sequence if s == config.seed else prepare(c)[0] for s, c in seeds.items()
                 }
                 approach = approach_of(config, sequence, len(together))
-                inputs = Inputs(folder, together, sequences, approach)
+                inputs = Inputs(folder, together, sequences, approach, model)
                 with (
                     advice(config, approach, sequence, inputs.count),
                     stopping.training(),
@@ -155,7 +160,7 @@ def ready_like(
     """As `ready`, where the configuration `first` is already `prepared`: equal tasks are shared."""
 
     def data_of(config: ConfigDict) -> dict[str, object]:
-        parts = ("seed", "fidelity", "data.", "tasks.")
+        parts = ("seed", "fidelity", "data.", "tasks.", "extends.")
         return {k: v for k, v in configs.fields(config).items() if k.startswith(parts)}
 
     if config is first:

@@ -75,6 +75,8 @@ def make(
 ) -> Network:
     """A Network of one column a task, config.network.expand / T times as wide as `trunk`.
 
+    T is the number of tasks, where a run goes on from others (config.extends) that of the first.
+
     params["trunk"] holds the columns, "T ..."; `apply` takes a single one in their place, and
     beside it the parameters "old" "T ..." of all and "column", the number of this one, which is
     also how many columns are before it. Without these two it is the first. In the published code
@@ -82,7 +84,8 @@ def make(
     their own column alone (hatjax.fidelity).
     """
     chosen, tasks = departures(config), len(classes)
-    module = Column(scaled(trunk.stages, config.network.expand / tasks), trunk.dropout_in)
+    planned = config.extends.tasks[0] if config.extends.tasks else tasks
+    module = Column(scaled(trunk.stages, config.network.expand / planned), trunk.dropout_in)
 
     def run(params: Tree, x: Array, column: Array, seen: list[Array] | None, key: Array | None):
         streams = {} if key is None else {"dropout": key}

@@ -12,7 +12,7 @@ from hatjax import config as configs
 # Fields that identify a run or say how it is executed; they do not affect what is compared.
 NOT_COMPARED = (
     "experiment", "seed", "seeds", "grid", "eval_batch", "approach.name", "approach.gated",
-    *configs.FREE,
+    "extends.run", *configs.FREE,
 )  # fmt: skip
 
 

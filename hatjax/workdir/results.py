@@ -5,7 +5,8 @@ A workdir holds
     versions.json   with which software (hatjax.workdir.versions)
     tasks.npz       what prediction needs from the tasks (names, classes, normalisation, pixel
                     orders; names of classes and columns, range of numbers), and fingerprints of
-                    their images
+                    their images, and of those of the test alone
+    earlier.json    of a run that extends another: the configurations of the runs before it
     metrics.jsonl   a line for every epoch
     accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t; 0 for u > t,
                     NaN where task u was forgotten on purpose (hatjax.forget)
@@ -30,19 +31,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from hatjax import config as configs
 from hatjax.data import about, reading
-from hatjax.data.tasks.fingerprint import fingerprints
+from hatjax.data.tasks.fingerprint import fingerprints, of_tests
 from hatjax.errors import InputError, oneline
 from hatjax.types import About, Task, Tree
 from hatjax.workdir import files, trees
 
 
-def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
-    """Write tasks.npz; `known` holds the fingerprints of the tasks by name."""
+def write_tasks(
+    where: Path,
+    tasks: Sequence[Task],
+    known: dict[str, str],
+    tested: dict[str, str] | None = None,
+) -> None:
+    """Write tasks.npz; `known` holds the fingerprints of the tasks by name, `tested` of_tests."""
+    tested = tested or of_tests(tasks)
     arrays: dict[str, Any] = {
         "names": np.array([task.name for task in tasks]),
         "fingerprints": np.array([known[task.name] for task in tasks]),
+        "tests": np.array([tested[task.name] for task in tasks]),
         "row": np.array([task.row for task in tasks]),
         "classes": np.array([task.classes for task in tasks]),
         "image": np.array(tasks[0].train.x.shape[1:]),
@@ -50,8 +60,9 @@ def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> No
         "std": np.stack([task.std for task in tasks]),
         "about": np.array([about.text(task.about) for task in tasks]),
     }
-    pixels = [task.pixels for task in tasks if task.pixels is not None]
-    if pixels:
+    if any(task.pixels is not None for task in tasks):
+        plain = np.arange(math.prod(tasks[0].train.x.shape[1:]))  # of tasks without an order
+        pixels = [plain if task.pixels is None else task.pixels for task in tasks]
         arrays["pixels"] = np.stack(pixels).astype(np.int32)
     content = io.BytesIO()  # not a file: on a full disk, zipfile could not close it
     np.savez(content, **arrays)
@@ -83,19 +94,20 @@ def same_tasks(where: Path, old: dict[str, str], new: dict[str, str]) -> None:
 
 KINDS = {  # dtype.kind of the arrays in tasks.npz
     "names": "U", "row": "iu", "classes": "iu", "image": "iu", "mean": "f", "std": "f",
-    "pixels": "iu", "fingerprints": "U", "about": "U",
+    "pixels": "iu", "fingerprints": "U", "tests": "U", "about": "U",
 }  # fmt: skip
+OPTIONAL = ("pixels", "fingerprints", "tests", "about")  # which only some runs have
 
 
 def read_tasks(path: Path) -> dict[str, np.ndarray]:
     """Read tasks.npz; ValueError, with the reason, if it is damaged or in another format."""
     found = reading.npz(path, KINDS)
-    if absent := KINDS.keys() - found.keys() - {"pixels", "fingerprints", "about"}:
+    if absent := KINDS.keys() - found.keys() - {*OPTIONAL}:
         raise ValueError(f"no array {min(absent)}")
     if strange := [k for k, a in found.items() if a.dtype.kind not in KINDS[k]]:
         raise ValueError(f"{strange[0]} is {found[strange[0]].dtype}")
     total, image = found["names"].size, found["image"].ravel()
-    each = ("names", "row", "classes", "fingerprints", "about")
+    each = ("names", "row", "classes", "fingerprints", "tests", "about")
     shapes: dict[str, tuple[int, ...]] = {k: (total,) for k in each}
     shapes |= {k: (total, *image[2:3]) for k in ("mean", "std")}
     shapes |= {"image": (3,), "pixels": (total, math.prod(map(int, image)))}
@@ -125,6 +137,30 @@ def read_about(found: dict[str, np.ndarray]) -> tuple[About, ...]:
         return (About(),) * total
     lines = zip(found["about"].tolist(), found["classes"].tolist(), strict=True)
     return tuple(about.read(line, classes, features) for line, classes in lines)
+
+
+EARLIER = "earlier.json"
+
+
+def write_earlier(where: Path, earlier: Sequence[ConfigDict]) -> None:
+    """Write earlier.json, the configurations of the runs that this one extends, if any."""
+    if earlier:
+        content = [config.to_dict() for config in earlier]
+        files.write_text(where / EARLIER, json.dumps(content, indent=2) + "\n")
+
+
+def read_earlier(where: Path) -> tuple[ConfigDict, ...]:
+    """The configurations of earlier.json, () without it. ValueError if it is damaged."""
+    path = where / EARLIER
+    if not path.exists():
+        return ()
+    try:
+        found = json.loads(path.read_text())
+        return tuple(
+            configs.completed(configs.from_json(json.dumps(content))) for content in found
+        )
+    except (OSError, TypeError, ValueError, RecursionError, InputError) as error:
+        raise ValueError(f"{path} is damaged ({oneline(error)})") from error
 
 
 def read_matrix(path: Path, total: int) -> np.ndarray:
