@@ -17,6 +17,7 @@ Whole experiments:
     extend(model, sets, earlier=...)   learn more tasks after those of a model -> Result
     load(workdir)                      the model of a run
     predict(model, x, task)            logits "n classes"; tasks count from 0; names=True: the class
+    predict(model, x)                  without being told the task: the class and the task
     classes(model, task)               what its classes are called
     model.apply(params, x, task)       the same as a pure function, for jax.jit and jax.grad
     evaluate(model, x, y, task)        accuracy
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
     from hatjax.analysis.inference import infer_task
     from hatjax.analysis.masks import masks as task_masks
     from hatjax.analysis.masks import overlap
-    from hatjax.analysis.models import Model, classes, evaluate, load, predict
+    from hatjax.analysis.models import Model, classes, evaluate, load
     from hatjax.analysis.single_task import Small, cut
+    from hatjax.analysis.task_free import TaskFree, predict
     from hatjax.errors import Diverged, InputError
     from hatjax.experiment.extend import extend
     from hatjax.experiment.fit import Result, fit
@@ -62,8 +64,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "accumulate", "anneal",
-    "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "extend", "fit",
+    "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "TaskFree", "accumulate",
+    "anneal", "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "extend", "fit",
     "forget_task", "gate", "infer_task", "init_gates", "load", "no_past", "optimizer", "overlap",
     "predict",
     "probe", "register", "sparsity", "task_masks", "used",
@@ -93,7 +95,8 @@ _PLACES = {  # name -> module.attribute
     },
     "load": "analysis.models.load",
     "overlap": "analysis.masks.overlap",
-    "predict": "analysis.models.predict",
+    "TaskFree": "analysis.task_free.TaskFree",
+    "predict": "analysis.task_free.predict",
     "probe": "protection.probe",
     "register": "networks.register",
     "task_masks": "analysis.masks.masks",

@@ -124,7 +124,7 @@ def save(source: Path, where: Path, model: Model, task: int) -> None:
     acc, loss = unknown_since(task, acc), unknown_since(task, loss)
     (where / "config.json").write_text(configs.to_json(model.config))
     shutil.copyfile(source / "tasks.npz", where / "tasks.npz")
-    for name in (versions.FILE, results.EARLIER):
+    for name in (versions.FILE, results.EARLIER, "energy.npy"):
         if os.path.isfile(source / name):
             shutil.copyfile(source / name, where / name)
     for row in epochs:

@@ -10,7 +10,9 @@ from hatjax.analysis import models
 
 def same(one: Path, other: Path) -> None:
     """The results of two workdirs are the same bits, and nothing else is left."""
-    for name in ("metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt", "done"):
+    names = ["metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt", "done"]
+    names += [name for name in ("energy.npy", "task_free.json") if (one / name).exists()]
+    for name in names:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     a, b = models.load(one), models.load(other)
     jax.tree.map(np.testing.assert_array_equal, (a.params, a.memory), (b.params, b.memory))

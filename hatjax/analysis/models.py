@@ -11,8 +11,11 @@ from ml_collections import ConfigDict
 from hatjax import approaches, networks
 from hatjax import config as configs
 from hatjax.analysis.blocks import in_blocks, traced
+from hatjax.analysis.inputs import as_trained as as_trained
+from hatjax.analysis.inputs import examples as examples
+from hatjax.analysis.inputs import normalised as normalised
 from hatjax.analysis.which import answering, is_forgotten, place
-from hatjax.data import columns, labels, scale
+from hatjax.data import columns, labels
 from hatjax.data.raw import numbers
 from hatjax.errors import InputError, oneline
 from hatjax.training import train
@@ -40,6 +43,8 @@ class Model(NamedTuple):
     accuracy: np.ndarray | None = None  # "T T" as in the workdir (results); None: not known
     loss: np.ndarray | None = None  # "T T"
     tests: tuple[str, ...] = ()  # fingerprints of the test images; (): not known
+    # "T 2" the mean and standard deviation of each task's energy (task_free); None: not known
+    energy: np.ndarray | None = None
     earlier: tuple[ConfigDict, ...] = ()  # of the runs that this one extends, the first one first
 
     def classes(self, task: int) -> labels.Labels:
@@ -151,6 +156,7 @@ def load(where: str | Path) -> Model:
         accuracy=matrices[0],
         loss=matrices[1],
         tests=tuple(map(str, tasks.get("tests", ()))),
+        energy=results.read_energy(where, total),
         earlier=earlier,
     )
 
@@ -254,48 +260,7 @@ def labelled(model: Model, x: Any, y: Any, task: int) -> tuple[np.ndarray, np.nd
     return columns.ordered(x, names, about_task(model, task).columns, "the images"), y
 
 
-def as_trained(x: Any, about: About) -> np.ndarray:
-    """Raw examples as an array of numbers whose columns stand as in training.
-
-    Raises InputError for other columns or another unit than in training, and as data.raw.numbers.
-    """
-    x, names = columns.table(x, "the images")
-    x = numbers(columns.ordered(x, names, about.columns, "the images"), "the images", about.columns)
-    scale.check(x, about.scale, "the images")
-    return x
-
-
 def _unit(model: Model, task: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The mean, std and pixel order of a task, as `normalised` takes them."""
     pixels = None if model.pixels is None else model.pixels[task]
     return model.mean[task], model.std[task], pixels
-
-
-def normalised(
-    x: Array, image: tuple[int, ...], mean: Array, std: Array, pixels: Array | None
-) -> Array:
-    """Network inputs "n h w c" from raw images, with a task's mean and std "c" and pixel order.
-
-    Raises as `examples`; all but `image` may be traced.
-    """
-    x = examples(x, image)
-    if pixels is not None:
-        x = jnp.asarray(x) if traced(pixels) else x  # which indexes no array of NumPy
-        x = x.reshape(len(x), len(pixels))[:, pixels].reshape(x.shape)
-    each = (1, 1, 1, len(mean))
-    return (x.astype(np.float32) - mean.reshape(each)) / std.reshape(each)
-
-
-def examples(x: Array, image: tuple[int, ...]) -> Array:
-    """Raw images "n h w c" of the shape `image` (h, w, c) as an array.
-
-    Grey images may be "n h w", and feature vectors (1x1 images) "n c". Raises InputError for other
-    shapes, and as data.raw.numbers unless x is traced.
-    """
-    x = x if traced(x) else numbers(x, "the images")
-    h, w, c = image
-    shapes = [image, *[(h, w)] * (c == 1), *[(c,)] * (h == w == 1)]
-    if x.shape[1:] not in shapes or not x.ndim:
-        expected = ", ".join(map(str, shapes[-1]))
-        raise InputError(f"the images are of shape {x.shape}: the model expects [n, {expected}]")
-    return x.reshape(len(x), *image)

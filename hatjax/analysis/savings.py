@@ -85,16 +85,18 @@ def images_of(model: Model, task: int) -> tuple[np.ndarray, str]:
 
     Random images if the data are not available. InputError if the data root holds other tasks.
     """
-    if model.config.tasks.kind == tasks.GIVEN:
+    stages = (*model.earlier, model.config)
+    if any(config.tasks.kind == tasks.GIVEN for config in stages):
         noise = np.random.default_rng(0).normal(size=(256, *model.image))
         x = model.mean[task] + model.std[task] * noise
         return x, f"{len(x)} random examples (arrays given in Python are not kept)"
     where = data.root(model.config.data.root)
-    absent = [n for n in model.config.data.sets if not data.available(n, where)]
+    sets = [n for config in stages for n in config.data.sets]
+    absent = [n for n in sets if not data.available(n, where)]
     if absent:
         x = np.random.default_rng(0).integers(0, 256, (256, *model.image), np.uint8)
         return x, f"{len(x)} random images ({absent[0]!r} is not in the data root {where})"
-    found = tasks.make(model.config)
+    found = tasks.of_runs(stages)
     x = found[min(task, len(found) - 1)].test.x
     if len(found) != len(model.names) or x.shape[1:] != model.image:
         raise InputError(

@@ -40,6 +40,7 @@ class Progress:
     acc: np.ndarray  # "R T T"
     loss: np.ndarray  # "R T T"
     diverged: dict[int, str]  # run -> why its loss is not finite
+    energy: np.ndarray  # "R T 2", of each task learned (experiment.task_free), else NaN
 
     def active(self) -> list[int]:
         """The runs that have not diverged."""
@@ -91,6 +92,7 @@ def save(inputs: Inputs, progress: Progress, only: int | None = None) -> None:
         # A run that is saved alone is not marked as diverged: it tries again when it resumes.
         "diverged": {inputs.names[r]: diverged[r] for r in runs if r in diverged and len(runs) > 1},
         "versions": versions(),
+        "energy": progress.energy[runs].tolist(),
     }
     with files.writing(inputs.folder if only is None else inputs.places[only]):
         folder = folder_of(inputs.folder, names)
@@ -178,7 +180,14 @@ def restore(
         np.array(saved["accuracy"], float),
         np.array(saved["loss"], float),
         {inputs.names.index(name): why for name, why in about["diverged"].items()},
+        energies(inputs, about.get("energy")),
     )
+
+
+def energies(inputs: Inputs, saved: object = None) -> np.ndarray:
+    """Progress.energy as saved, "R T 2"; NaN without it, as in older checkpoints."""
+    shape = inputs.count, inputs.total, 2
+    return np.full(shape, np.nan) if saved is None else np.array(saved, float).reshape(shape)
 
 
 def state_shapes(inputs: Inputs, approach: Approach) -> State:

@@ -168,8 +168,14 @@ def comparison(accs: dict[str, np.ndarray], where: Path) -> str:
     return "\n".join([*lines, "", f"results in {where}"])
 
 
-def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path) -> str:
-    """The results of a run as text: accuracies "T T", metrics, capacity used, and the workdir."""
+def summary(
+    acc: np.ndarray,
+    capacity: dict[str, dict[str, float]],
+    free: dict[str, dict[str, list[float]]],
+    where: Path,
+) -> str:
+    """The results of a run as text: accuracies "T T", metrics, capacity used, accuracies `free` of
+    the task (results.read_task_free), and the workdir."""
     lines = [""]
     if len(acc) <= MAX_COLUMNS:
         lines += ["accuracy (%) on each task (column) after learning each task (row)"]
@@ -188,8 +194,23 @@ def summary(acc: np.ndarray, capacity: dict[str, dict[str, float]], where: Path)
         f"backward transfer {metrics.backward_transfer(acc):+8.2%}",
         f"forgetting        {metrics.forgetting(acc):8.2%}",
     ]
+    lines += ["", *without_the_task(free)] if free and len(acc) > 1 else []
     lines += ["", *used(capacity)] if capacity else []
     return "\n".join([*lines, "", f"results in {where}"])
+
+
+def without_the_task(free: dict[str, dict[str, list[float]]]) -> list[str]:
+    """What a run achieves without being told the task, as lines: a column for each method."""
+    names = {
+        "task_found": "task found",
+        "class_incremental": "class of all",
+        "domain_incremental": "class within",
+    }
+    head = f"{'without the task':18}" + "".join(f"{method:>9}" for method in free)
+    return [head] + [
+        f"  {name:16}" + "".join(f"{metrics.mean(np.array(of[k])):9.2%}" for of in free.values())
+        for k, name in names.items()
+    ]
 
 
 def used(capacity: dict[str, dict[str, float]]) -> list[str]:

@@ -57,8 +57,8 @@ def extend(
         before = _earlier(model, earlier)
         _check_union(model, before)
         new = tasks.of_arrays(config, sets)
-        sequence = joining.after(before, new, extending.forgotten(model))
-        return fit.trained(config, sequence, workdir, quiet, overwrite, model)
+        joining.check(before, new, extending.forgotten(model))
+        return fit.trained(config, joining.after(before, new), workdir, quiet, overwrite, model)
 
 
 def _check(model: Model) -> None:
@@ -114,7 +114,7 @@ def _earlier(model: Model, given_sets: Sequence[tuple] | None) -> list[Task]:
                 "learned arrays, which are not kept: give (x_test, y_test) of each of its "
                 f"{len(model.names)} tasks"
             )
-        found = extending.made_again(stages)
+        found = tasks.of_runs(stages)
     else:
         sets = fit.listed(given_sets)
         if len(sets) != len(model.names):

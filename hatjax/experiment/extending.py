@@ -130,27 +130,14 @@ def earlier_configs(config: ConfigDict, model: Model | None = None) -> tuple[Con
 
 def sequence(config: ConfigDict) -> list[Task]:
     """All tasks of a run that extends another: first those of the runs before, made again from
-    their image sets, then its own. Raises InputError as tasks.make and joining.after, and for image
+    their image sets, then its own. Raises InputError as tasks.make and joining.check, and for image
     sets that have changed since."""
     where = Path(config.extends.run)
     model = models.load(where)
-    earlier = made_again(earlier_configs(config))
+    earlier, new = tasks.of_runs(earlier_configs(config)), tasks.make(config)
     results.check_tasks(where, earlier)
-    return joining.after(earlier, tasks.make(config), forgotten(model))
-
-
-def made_again(stages: Sequence[ConfigDict]) -> list[Task]:
-    """The tasks of some configurations, one after the other. Raises InputError as tasks.make."""
-    found: list[Task] = []
-    for config in stages:
-        if config.tasks.kind == tasks.GIVEN:
-            raise InputError(
-                "the run to extend learned tasks that were given as arrays, which are not kept: "
-                "call hatjax.extend(model, sets, earlier=...) with their test examples"
-            )
-        mine = tasks.make(config)
-        found = joining.after(found, mine) if found else mine
-    return found
+    joining.check(earlier, new, forgotten(model))
+    return joining.after(earlier, new)
 
 
 def forgotten(model: Model) -> list[int]:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from hatjax.errors import Interrupted
-from hatjax.experiment import checkpoint, failure, resume, stop, sweep
+from hatjax.experiment import checkpoint, failure, resume, stop, sweep, task_free
 from hatjax.experiment.checkpoint import Progress
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.log import Log
@@ -42,7 +42,10 @@ def train_all(
                 break
             evaluate(inputs, program, progress, learned)
             params, memory = inputs.placement.fetch(learned)
+            task_free.calibrate(inputs, approach, progress, params, memory)
             publish(inputs, progress, params, memory)
+            if t + 1 == inputs.total:
+                task_free.evaluate(inputs, approach, progress, params, memory)
             log.task(approach, progress, params, memory, time.monotonic() - began)
             progress.task, progress.epoch = t + 1, 0
             if progress.task < inputs.total:

@@ -34,7 +34,8 @@ def begin_or_resume(
             return found
         about = checkpoint.read_about(folder, number)
         notes += check(folder / str(number), inputs, about)
-        return found | {k: about[k] for k in ("task", "epoch", "diverged", "metrics")}
+        read = ("task", "epoch", "diverged", "metrics", "energy")
+        return found | {k: about.get(k) for k in read}
 
     def reset_workdirs() -> None:
         """Reset the workdirs to their content at the checkpoint; empty them if there is none."""
@@ -73,6 +74,7 @@ def begin(inputs: Inputs, approach: Approach, program: train.Program) -> Progres
     """The progress before the first epoch of the first task that is to be learned."""
     first, placement = inputs.first, inputs.placement
     acc, loss = np.zeros((2, inputs.count, inputs.total, inputs.total))
+    energy = checkpoint.energies(inputs)
     if not first:
         params, memory = program.init(inputs.key(0))
     else:
@@ -81,9 +83,11 @@ def begin(inputs: Inputs, approach: Approach, program: train.Program) -> Progres
         for r in range(inputs.count):
             model = extending.before_of(inputs, r)
             acc[r, :first, :first], loss[r, :first, :first] = model.accuracy, model.loss
+            if model.energy is not None:
+                energy[r, :first] = model.energy
     turn, key = inputs.turn(first), inputs.key(first + 1)
     state = program.begin(params, memory, turn, key, inputs.hyper)
-    return Progress(first, 0, state, acc, loss, {})
+    return Progress(first, 0, state, acc, loss, {}, energy)
 
 
 def check(where: Path, inputs: Inputs, about: dict[str, Any]) -> list[str]:

@@ -245,4 +245,4 @@ def recall(where: Path) -> str:
     """The summary of a finished run, from its workdir."""
     model, acc = models.load(where), results.read_accuracy(where)
     capacity = metrics.capacity(model.approach, model.network, model.params, model.memory)
-    return display.summary(acc, capacity, where)
+    return display.summary(acc, capacity, results.read_task_free(where), where)

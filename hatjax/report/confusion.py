@@ -18,6 +18,7 @@ from hatjax.errors import InputError, oneline
 from hatjax.report.numbers import LINE
 from hatjax.report.read import Record
 from hatjax.types import Task
+from hatjax.workdir import results
 
 
 class Counts(NamedTuple):
@@ -41,7 +42,7 @@ def count(records: Iterable[Record]) -> tuple[list[Counts], list[str]]:
     for _, group in itertools.groupby(sorted(records, key=images), key=images):
         runs = list(group)
         try:
-            there = {task.name: task for task in test_images(runs[0].config)}
+            there = {task.name: task for task in test_images(runs[0])}
         except (InputError, OSError) as error:
             reasons.setdefault(oneline(error), []).extend(str(r.where) for r in runs)
             continue
@@ -61,16 +62,25 @@ def count(records: Iterable[Record]) -> tuple[list[Counts], list[str]]:
 def images(record: Record) -> str:
     """A text that runs of the same images and tasks have in common."""
     fields = configs.fields(record.config)
-    mine = {k: fields[k] for k in sorted(fields) if k.startswith(("data.", "tasks."))}
+    mine = {k: fields[k] for k in sorted(fields) if k.startswith(("data.", "tasks.", "extends."))}
     return repr((record.config.experiment, record.config.fidelity, record.seed, mine))
 
 
-def test_images(config: ConfigDict) -> list[Task]:
-    """The tasks of a run, made again from its image sets.
+def test_images(record: Record) -> list[Task]:
+    """The tasks of a run and of those that it extends, made again from their image sets.
 
     They are looked for in the data root that the run had, then in the usual one; nothing is
     downloaded. Raises InputError if one is missing, or the tasks were given as arrays.
     """
+    try:
+        earlier = results.read_earlier(record.where)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return tasks.of_runs([with_root(config) for config in (*earlier, record.config)])
+
+
+def with_root(config: ConfigDict) -> ConfigDict:
+    """The configuration, with the data root that has its image sets. Raises InputError."""
     config = ConfigDict(config.to_dict())
     if config.tasks.kind != tasks.GIVEN:
         roots = list(dict.fromkeys((data.root(config.data.root), data.root(""))))
@@ -81,7 +91,7 @@ def test_images(config: ConfigDict) -> list[Task]:
                 f"{' or '.join(map(str, roots))}: set $HATJAX_DATA to the data root that has them"
             )
         config.data.root = str(places[0])
-    return tasks.make(config)
+    return config
 
 
 def of_run(record: Record, there: dict[str, Task]) -> Iterator[Counts]:

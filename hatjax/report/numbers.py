@@ -20,7 +20,9 @@ from hatjax.report.read import Record
 class Metric(NamedTuple):
     """A metric of a run after every task."""
 
-    of: Callable[..., np.ndarray]  # (acc, acc of each reference), "n n" -> "n"
+    # (acc, acc of each reference), "n n" -> "n". None: one of results.READINGS, by METHOD, which is
+    # known after the last task alone.
+    of: Callable[..., np.ndarray] | None
     needs: tuple[str, ...] = ()  # the approaches whose runs are its references
     unit: str = "%"
     form: str = "{:+z.1f}"
@@ -51,6 +53,13 @@ METRICS = {
         metrics.forgetting_ratio, ("random", "joint"), "", "{:+z.2f}", 1, (-math.inf, math.inf), "ρ"
     ),
 }
+READINGS = {
+    "task found": "task_found",
+    "class-incremental accuracy": "class_incremental",
+    "domain-incremental accuracy": "domain_incremental",
+}
+METHOD = "entropy"  # hatjax.predict's own
+METRICS |= {name: Metric(None, form="{:.1f}", first=1, bounds=(0, 1)) for name in READINGS}
 FEWEST = 3  # seeds, for an interval: that of two would reach nine deviations to either side
 SPREADS = [f"{m}{part}" for m in METRICS for part in ("", " std", " low", " high")]
 LINE = ["experiment", "setting", "approach"]  # the columns that seeds have in common
@@ -135,6 +144,11 @@ def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
     found = {}
     for metric, m in METRICS.items():
         found[metric] = np.full(len(record.acc), np.nan)
+        if m.of is None:
+            if record.finished and METHOD in record.task_free:
+                each = record.task_free[METHOD][READINGS[metric]]
+                found[metric][-1:] = metrics.mean(np.array(each))
+            continue
         references = [reference(record, approach, records) for approach in m.needs]
         accs = [record.acc, *(r.acc for r in references if r)]
         if len(accs) > len(m.needs):

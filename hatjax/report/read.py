@@ -26,6 +26,8 @@ class Record:
     acc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # "n n", of n learned tasks
     finished: bool = False
     epochs: tuple[dict, ...] = ()  # the lines of metrics.jsonl
+    # The shares that are right without being told the task (results.read_task_free); {} if unknown
+    task_free: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     versions: tuple[dict[str, str], ...] = ()  # the entries of versions.json; older runs have none
 
     @property
@@ -111,7 +113,7 @@ def shortest(path: Path) -> Path:
 def read(where: Path) -> tuple[Record, list[str]]:
     """Read the run in a workdir; returns it, and a note for each damaged file that is left out.
 
-    These are metrics.jsonl and versions.json. InputError if another file is damaged.
+    These are metrics.jsonl, task_free.json and versions.json. InputError for another damaged file.
     """
     record = Record(where, read_config(where), *read_accuracies(where))
     notes = []
@@ -122,6 +124,10 @@ def read(where: Path) -> tuple[Record, list[str]]:
         notes.append(
             f"{path} is damaged in {oneline(error)}: the report leaves out the epochs of this run"
         )
+    try:
+        record = replace(record, task_free=results.read_task_free(where))
+    except ValueError as error:
+        notes.append(f"{error}: the report leaves out how this run does without the task")
     try:
         record = replace(record, versions=tuple(versions.read(where)))
     except ValueError as error:

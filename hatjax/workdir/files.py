@@ -77,8 +77,8 @@ def clean(where: Path) -> None:
     """Remove the files of a run from its workdir, except config.json. Raises OSError."""
     for name in (
         "done", "diverged", "metrics.jsonl", "accuracy.npy", "loss.npy", "accuracy.txt",
-        "tasks.npz", "versions.json", "earlier.json", "checkpoints", "model", ".model.part",
-        ".model.old", "export", "tensorboard",
+        "energy.npy", "task_free.json", "tasks.npz", "versions.json", "earlier.json", "checkpoints",
+        "model", ".model.part", ".model.old", "export", "tensorboard",
     ):  # fmt: skip
         remove(where / name)
 

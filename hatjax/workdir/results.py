@@ -11,6 +11,8 @@ A workdir holds
     accuracy.npy    "T T": [t, u] is the accuracy on task u's test images after task t; 0 for u > t,
                     NaN where task u was forgotten on purpose (hatjax.forget)
     loss.npy        "T T": the same for the test loss
+    energy.npy      "T 2": mean and standard deviation of each task's energy (analysis.task_free)
+    task_free.json  the accuracy without being told the task, once all are learned
     accuracy.txt    the accuracies in the format of the published plot_results.py
     model/          parameters and memory after the last finished task, saved with Orbax, and the
                     SHA-256 of its files
@@ -170,6 +172,43 @@ def read_matrix(path: Path, total: int) -> np.ndarray:
         shape = "x".join(map(str, found.shape))
         raise ValueError(f"{found.dtype} of shape {shape}: expected {total}x{total} numbers")
     return found
+
+
+def read_energy(where: Path, total: int) -> np.ndarray | None:
+    """energy.npy "T 2" of `total` tasks; None without it. ValueError if it is damaged."""
+    path = where / "energy.npy"
+    if not path.exists():
+        return None
+    found = reading.npy(path)
+    if found.dtype.kind != "f" or found.shape != (total, 2):
+        raise ValueError(f"{path.name} is {found.dtype} of shape {found.shape}")
+    return found
+
+
+FREE_OF_TASK = "task_free.json"
+READINGS = ("task_found", "class_incremental", "domain_incremental")
+
+
+def read_task_free(where: Path) -> dict[str, dict[str, list[float]]]:
+    """task_free.json: {method: {reading: its share for each task}}; {} without it.
+
+    ValueError if it is damaged.
+    """
+    path = where / FREE_OF_TASK
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        methods = {
+            name: {k: [math.nan if v is None else float(v) for v in of[k]] for k in READINGS}
+            for name, of in found.items()
+        }
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({oneline(error)})") from error
+    every = [v for of in methods.values() for values in of.values() for v in values]
+    if not all(math.isnan(v) or 0 <= v <= 1 for v in every):
+        raise ValueError(f"{path} is damaged (expected numbers from 0 to 1)")
+    return methods
 
 
 def read_accuracy(where: Path) -> np.ndarray:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from hatjax import data
 from hatjax.data import Raw
-from hatjax.data.tasks import given, images, permuted, split
+from hatjax.data.tasks import given, images, joining, permuted, split
 from hatjax.errors import InputError, unknown
 from hatjax.types import Split, Task
 
@@ -29,6 +29,23 @@ def make(config: ConfigDict) -> list[Task]:
     if config.tasks.kind not in KINDS:
         raise unknown("kind of tasks", config.tasks.kind, KINDS)
     return checked(KINDS[config.tasks.kind](config, sets(config)))
+
+
+def of_runs(stages: Sequence[ConfigDict]) -> list[Task]:
+    """The tasks of runs of which each extends the one before, the first one first.
+
+    Raises InputError as `make`.
+    """
+    found: list[Task] = []
+    for config in stages:
+        if config.tasks.kind == GIVEN and len(stages) > 1:
+            raise InputError(
+                "the run, or one that it extends, learned tasks that were given as arrays, which "
+                "are not kept: call hatjax.extend(model, sets, earlier=...) with their test "
+                "examples"
+            )
+        found = joining.after(found, make(config))
+    return found
 
 
 def of_arrays(config: ConfigDict, arrays: Sequence[tuple]) -> list[Task]:

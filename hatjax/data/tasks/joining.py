@@ -7,13 +7,13 @@ from hatjax.errors import InputError
 from hatjax.types import Task
 
 
-def after(
+def check(
     earlier: Sequence[Task], new: Sequence[Task], forgotten: Collection[int] = ()
-) -> list[Task]:
-    """The earlier tasks and then the new ones, whose rows follow theirs.
+) -> None:
+    """Raise InputError if the new tasks cannot come after the earlier ones.
 
-    A new task gets another name where it has that of an earlier one. InputError for another shape
-    of images, and for a task that is there already, unless it was `forgotten` (its number, from 0).
+    They have images of another shape, or one is there already, unless it was `forgotten` (its
+    number, from 0).
     """
     image, shape = (tasks[0].train.x.shape[1:] for tasks in (earlier, new))
     if image != shape:
@@ -22,15 +22,21 @@ def after(
             f"it {image}: the network reads images of one shape; for image sets there is "
             f'--config.data.image="{tuple(image)}"'
         )
-    known = {digest: name for name, digest in of_tests(
-        [task for t, task in enumerate(earlier) if t not in forgotten]
-    ).items()}  # fmt: skip
+    there = [task for t, task in enumerate(earlier) if t not in forgotten]
+    known = {digest: name for name, digest in of_tests(there).items()}
     for name, digest in of_tests(new).items():
         if digest in known:
             raise InputError(
                 f"the task {name!r} is there already, as {known[digest]!r}: it has the same test "
                 "images and labels; give other tasks"
             )
+
+
+def after(earlier: Sequence[Task], new: Sequence[Task]) -> list[Task]:
+    """The earlier tasks and then the new ones, whose rows follow theirs.
+
+    A new task gets another name where it has that of an earlier one.
+    """
     names, found = {task.name for task in earlier}, list(earlier)
     for task in new:
         name = free_name(task.name, names)
