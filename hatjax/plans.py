@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -111,6 +112,9 @@ def runs(study: ConfigDict) -> dict[str, ConfigDict]:
                         for name, point in replicas(several).items()
                         if configs.fields(point) != configs.fields(c)
                     }
+    for run, c in planned.items():  # each goes on from the run of its name
+        if c.extends.run and not (Path(c.extends.run) / "config.json").is_file():
+            c.extends.run = str(Path(c.extends.run) / run)
     if not planned:
         raise InputError("the study has no runs: give experiments, approaches and seeds")
     return planned

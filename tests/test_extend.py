@@ -333,3 +333,10 @@ def test_what_extend_refuses(learned, of, how, says):
             of(result.model, sets), new[some] if isinstance(some, str) else some, quiet=True, **how
         )
     assert "--" not in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_study_goes_on_from_the_runs_of_another():
+    fields = {"extends": {"run": "results/first"}}
+    study = plans.study("second", {"digits": fields}, approaches=("hat", "ewc"), seeds=2)
+    for name, c in plans.runs(study).items():
+        assert c.extends.run == f"results/first/{name}"

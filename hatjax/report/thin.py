@@ -16,7 +16,9 @@ from hatjax.workdir import files
 
 EPOCHS = 6  # that are kept of a task: the first, the last, and some between
 DIGITS = 4  # of their numbers
-COPIED = ("accuracy.npy", "loss.npy", "tasks.npz", "versions.json")
+COPIED = (
+    "accuracy.npy", "loss.npy", "tasks.npz", "task_free.json", "versions.json", "earlier.json",
+)  # fmt: skip
 
 
 def copy_all(paths: Iterable[str | Path], to: Path) -> tuple[list[Path], list[str]]:
