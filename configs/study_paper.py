@@ -20,6 +20,7 @@ def get_config():
     }
     return plans.study(
         name="study_paper",
+        approaches=plans.PAPER,
         seeds=10,
         experiments={
             "mixture": {"grid": {"hat": grid}},

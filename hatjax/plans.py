@@ -11,6 +11,12 @@ from hatjax import config as configs
 from hatjax.config import grid
 from hatjax.errors import InputError, oneline, shown, unknown
 
+# The approaches that the paper of HAT compares, those of its Table 1 and its figures.
+PAPER = (
+    "hat", "random", "sgd", "sgd_restart", "sgd_frozen", "joint", "lwf", "lfl", "ewc", "imm_mean",
+    "imm_mode", "progressive", "pathnet",
+)  # fmt: skip
+
 # The fields that each scale of a study changes in its experiments, and in SCALED in those of an
 # approach. With "small", a run takes a few minutes on two CPU cores.
 SCALES: dict[str, dict[str, dict]] = {
