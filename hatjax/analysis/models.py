@@ -125,7 +125,7 @@ def load(where: str | Path) -> Model:
         total = len(tasks["names"])
         matrices = [results.read_matrix(where / f"{k}.npy", total) for k in ("accuracy", "loss")]
         acc, loss = map(np.diag, matrices)
-        earlier = results.read_earlier(where)
+        earlier, energy = results.read_earlier(where), results.read_energy(where, total)
         rows, image = (tuple(int(n) for n in tasks[k]) for k in ("row", "image"))
         classes = tuple(int(n) for n in tasks["classes"][np.argsort(rows)])
         network = networks.make(config, image, classes)
@@ -156,7 +156,7 @@ def load(where: str | Path) -> Model:
         accuracy=matrices[0],
         loss=matrices[1],
         tests=tuple(map(str, tasks.get("tests", ()))),
-        energy=results.read_energy(where, total),
+        energy=energy,
         earlier=earlier,
     )
 
