@@ -26,12 +26,7 @@ from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.data import memory
 from hatjax.errors import InputError, unknown
 from hatjax.networks import head, rows
-from hatjax.networks.layers import (
-    affine_magnitudes,
-    affine_squares,
-    convolution,
-    real_examples,
-)
+from hatjax.networks.layers import affine_magnitudes, affine_squares, convolution, real_examples
 from hatjax.networks.precision import at_precision
 from hatjax.networks.stages import kept_whole
 from hatjax.networks.trunk import Trunk
