@@ -242,6 +242,8 @@ def test_the_command(runs, tmp_path):
     status, out, err = command("main", *flags, "--dry_run")
     assert status == 2 and "is there already" in err
     flags = (*flags[:-2], f"--extend={runs / 'again'}", "--config.seed=7")
+    status, out, err = command("main", *flags, "--dry_run")
+    assert not status and "again: 5 tasks learned" in out and "capacity used" in out, err
     status, out, err = command("main", *flags, f"--workdir={tmp_path / 'w'}")
     assert not status, err
     assert "5 tasks learned" in out and out.count("capacity used") == 2

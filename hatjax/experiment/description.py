@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from hatjax import approaches, networks
 from hatjax import config as configs
-from hatjax.analysis import remembered
+from hatjax.analysis import models, remembered
 from hatjax.config import grid
+from hatjax.experiment import extending
 from hatjax.experiment.run import prepare, ready
 from hatjax.training import device_memory, streaming, train
 from hatjax.training.flops import multiply_adds, products
@@ -21,7 +22,8 @@ from hatjax.workdir import files
 def describe(config: ConfigDict, runs: dict[str, ConfigDict], where: Path) -> str:
     """The configuration, tasks, parameter counts, FLOPs and device of a run.
 
-    Of a sweep those of its first run, and the list of its `runs` (plans.replicas) in `where`.
+    Of a sweep those of its first run, and the list of its `runs` (plans.replicas) in `where`. Of a
+    run that extends another also what the tasks so far use.
     Raises InputError if one cannot be used.
     """
     first = next(iter(runs.values()))
@@ -48,6 +50,8 @@ def describe(config: ConfigDict, runs: dict[str, ConfigDict], where: Path) -> st
         lines += ["", f"{kept:,} bytes that {first.approach.name} remembers between tasks"]
     if network.axes:  # a progressive network and PathNet have none, and loops of unknown length
         lines += ["", f"{flops(first, approach, sequence):,} FLOPs an image, forward"]
+    if of := first.extends.run:
+        lines += ["", *extending.told(models.load(of), of, len(runs))]
     if "" not in runs:
         lines += ["", *listed(runs, where)]
     return "\n".join([*lines, "", f"device: {jax.devices()[0].device_kind} x {jax.device_count()}"])

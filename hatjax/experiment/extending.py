@@ -199,10 +199,15 @@ def notes(inputs: Inputs) -> list[str]:
     """What the user is told when runs begin to extend others."""
     if not inputs.first:
         return []
-    model, run = before_of(inputs, 0), inputs.config.extends.run
-    of = "a model" if inputs.model else run
-    others = f" (and {inputs.count - 1} more)" if inputs.count > 1 else ""
-    return [f"going on from {of}{others}: {inputs.first} tasks learned", *capacity(model)]
+    of = "a model" if inputs.model else inputs.config.extends.run
+    return told(before_of(inputs, 0), of, inputs.count)
+
+
+def told(model: Model, of: str, count: int) -> list[str]:
+    """What `count` runs go on from, as lines: the first one's `model`, what it is called, what its
+    tasks use."""
+    others = f" (and {count - 1} more)" if count > 1 else ""
+    return [f"going on from {of}{others}: {len(model.names)} tasks learned", *capacity(model)]
 
 
 def capacity(model: Model) -> list[str]:
