@@ -105,17 +105,26 @@ def gate(
     return {name: one(e) for name, e in gates.items()}
 
 
+SHAPES: dict[str, Callable[[Array], Array]] = {  # of the way from 1 / s_max to s_max: `anneal`
+    "linear": lambda progress: progress,
+    "cosine": lambda progress: (1 - jnp.cos(jnp.pi * progress)) / 2,
+    "dip": lambda progress: (1 + jnp.cos(2 * jnp.pi * progress)) / 2,
+}
+
+
 def anneal(progress: Array, s_max: Array, shape: str = "linear") -> Array:
     """s = 1/s_max + (s_max - 1/s_max) p (eq. 3): nearly flat gates first, hard ones last.
 
     `progress` is how far the epoch is, (b - 1) / (B - 1) for batch b of B: 0 at its first batch and
-    1 at its last. p is the progress ("linear", the paper's), or (1 - cos(pi progress)) / 2
-    ("cosine"), which stays longer near both ends. ValueError for another shape.
+    1 at its last. p is the progress ("linear", the paper's); or (1 - cos(pi progress)) / 2
+    ("cosine"), which stays longer near both ends; or (1 + cos(2 pi progress)) / 2 ("dip"), which is
+    1 at both ends and 0 between: with gates that start open ("dense") first the weights learn, then
+    the gates, then the weights that the gates have left (HAT-CL's "cosine"; Duan, 2023). ValueError
+    for another shape.
     """
-    if shape not in ("linear", "cosine"):
-        raise ValueError(f"shape = {shape!r}: expected 'linear' or 'cosine'")
-    p = progress if shape == "linear" else (1 - jnp.cos(jnp.pi * progress)) / 2
-    return 1 / s_max + (s_max - 1 / s_max) * p
+    if shape not in SHAPES:
+        raise ValueError(f"shape = {shape!r}: expected one of {', '.join(SHAPES)}")
+    return 1 / s_max + (s_max - 1 / s_max) * SHAPES[shape](progress)
 
 
 def sparsity(a: Gates, past: Gates, full: float = 0.0) -> Array:

@@ -80,7 +80,7 @@ def test_uses_are_summed():
 
 def test_annealing_over_a_task():
     c, tasks, network, _ = small("mlp")
-    c.approach.anneal, c.approach.gate_init = "cosine_task", "dense"
+    c.approach.anneal, c.approach.gate_init = "dip_task", "dense"
     c.schedule, c.epochs, c.lr = "constant", 4, 0.01
     config.check(c)
     network = networks.make(c, (6, 6, 2), network.classes)
@@ -96,13 +96,13 @@ def test_annealing_over_a_task():
         for _ in range(4):
             state, scores = program.epoch(state, data, data, turn, hyper)
             found.append(float(scores["s_last"]))
-        p = (1 - np.cos(np.pi * np.arange(1, 5) / 4)) / 2
-        np.testing.assert_allclose(found, 1 / 400 + (400 - 1 / 400) * p, rtol=1e-5)
+        p = (1 + np.cos(2 * np.pi * np.arange(1, 5) / 4)) / 2
+        np.testing.assert_allclose(found, 1 / 400 + (400 - 1 / 400) * p, rtol=1e-5, atol=1e-4)
         params, memory = program.end(state, data, turn, hyper)
 
 
 def test_annealing_over_a_task_needs_its_length():
     c = config.make("digits", "hat")
-    c.approach.anneal = "cosine_task"
+    c.approach.anneal = "dip_task"
     with pytest.raises(InputError, match="take --config.schedule=cosine or constant"):
         config.check(c)

@@ -59,12 +59,14 @@ def test_binary_gates_are_exactly_0_or_1():
     np.testing.assert_array_equal(hj.gate(sharp, 0, S_MAX)["l"], [1, 0, 1])
 
 
-def test_annealing_by_a_cosine_has_the_same_ends():
+def test_other_shapes_of_annealing():
     progress = jnp.linspace(0, 1, 5)
-    line, wave = (hj.anneal(progress, S_MAX, shape) for shape in ("linear", "cosine"))
+    line, wave, dip = (hj.anneal(progress, S_MAX, shape) for shape in ("linear", "cosine", "dip"))
     np.testing.assert_allclose(wave[jnp.array([0, 2, 4])], line[jnp.array([0, 2, 4])], rtol=1e-5)
     assert wave[1] < line[1] and wave[3] > line[3]
-    with pytest.raises(ValueError, match="expected 'linear' or 'cosine'"):
+    half = (S_MAX + 1 / S_MAX) / 2
+    np.testing.assert_allclose(dip, [S_MAX, half, 1 / S_MAX, half, S_MAX], rtol=1e-5)
+    with pytest.raises(ValueError, match="expected one of linear, cosine, dip"):
         hj.anneal(0.5, S_MAX, "quick")
 
 

@@ -21,7 +21,7 @@ from hatjax.training import optimizers
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Network, Schedule, Step, Tree
 
-OVER_TASK = "cosine_task"  # the choice of `anneal` that needs the number of the epoch
+OVER_TASK = "dip_task"  # the choice of `anneal` that needs the number of the epoch
 
 
 class Settings(NamedTuple):
@@ -51,7 +51,7 @@ def steepness(config: ConfigDict) -> Callable[[Tree, Step], Array]:
             return hat.anneal(step.progress, s_max, config.approach.anneal)
         if step.key is None:
             return s_max
-        return hat.anneal((memory["epoch"] + step.progress) / config.epochs, s_max, "cosine")
+        return hat.anneal((memory["epoch"] + step.progress) / config.epochs, s_max, "dip")
 
     return steep
 
@@ -178,9 +178,8 @@ def check(config: ConfigDict) -> None:
         )
     if config.approach.anneal == OVER_TASK and config.schedule == "plateau":
         raise InputError(
-            f"config.approach.anneal = {OVER_TASK!r}: s grows over all epochs of a task, and under "
-            "the schedule 'plateau' a task may end before them: take --config.schedule=cosine or "
-            "constant"
+            f"config.approach.anneal = {OVER_TASK!r}: s changes over all epochs of a task, which "
+            "the schedule 'plateau' may end before them: take --config.schedule=cosine or constant"
         )
 
 
@@ -196,7 +195,7 @@ APPROACH = ApproachSpec(
         "cosh_max": Range("a number above 0 and at most 80", lambda v: 0 < v <= 80),
         "gate_init": ranges.one_of("normal", "uniform", "dense"),
         "derivative": ranges.one_of("usual", "exact"),
-        "anneal": ranges.one_of("linear", "cosine", OVER_TASK),
+        "anneal": ranges.one_of(*hat.SHAPES, OVER_TASK),
     },
     usual={"c": (0, 4), "s_max": (10, 1000)},
     fixed=dict(
@@ -205,8 +204,8 @@ APPROACH = ApproachSpec(
         # "dense", all open and equal at 1 (Duan, HAT-CL, 2023).
         gate_init="normal",
         derivative="usual",  # of the gate; or "exact" where s e > 17, too (hat.exact_sigmoid)
-        # Of s within an epoch, "linear" (eq. 3) or "cosine"; "cosine_task": once over all epochs of
-        # a task (HAT-CL).
+        # Of s within an epoch: "linear" (eq. 3), "cosine", or "dip", from s_max down and up again
+        # (HAT-CL); "dip_task": that once over all epochs of a task. Both want gate_init "dense".
         anneal="linear",
         binarise=False,  # gates exactly 0 or 1 from the end of their task on
     ),
