@@ -26,8 +26,9 @@ def test_they_are_jax_s_keys(seed):
             many,
         )
 
-    for a, b in zip(draw(ours), jax.jit(draw)(theirs), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for other in (theirs, keys.plain(ours)):
+        for a, b in zip(draw(ours), jax.jit(draw)(other), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_other_widths_are_refused():

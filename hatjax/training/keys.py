@@ -70,3 +70,9 @@ IMPLEMENTATION: Hashable = define_prng_impl(
 def key(seed: Array) -> Array:
     """The key of jax.random.key(seed), whose bits are computed as said above."""
     return jax.random.key(seed, impl=IMPLEMENTATION)
+
+
+def plain(key: Array) -> Array:
+    """A key of `key` as one of JAX's own, with the same bits: for what is computed once, since the
+    rounds take long to compile where many arrays are drawn."""
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from hatjax import config as configs
 from hatjax.data import feed
+from hatjax.training import keys
 from hatjax.training.steps import (
     choose,
     correct,
@@ -143,7 +144,10 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
     def scores(params: Tree, memory: Tree, data: Data, turn: Turn, hyper: Hyper):
         return evaluate(config, approach, params, memory, data, turn, hyper)
 
-    return Program(approach.init, begin, epoch, end, scores)
+    def init(key: Array) -> tuple[Tree, Tree]:
+        return approach.init(keys.plain(key))
+
+    return Program(init, begin, epoch, end, scores)
 
 
 def parts(config: ConfigDict, approach: Approach) -> Parts:
