@@ -26,7 +26,7 @@ Whole experiments:
     overlap(model)                     the share of a task's weights that another uses, "T T"
     cut(model, task)                   the small network of a task (hatjax.export saves it)
     forget_task(model, task, key)      the model without a task
-    infer_task(model, x)               which task examples are of, by how sure the model is
+    infer_task(model, inputs)          the task of a whole batch of network inputs (not raw images)
     register(name, make)               your own network, for these and for the commands
 
 probe(apply, net, axes, units) checks whether a network can be protected.

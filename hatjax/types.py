@@ -19,7 +19,7 @@ Tree = Any  # a pytree of arrays: parameters, or what an approach remembers
 class Split(NamedTuple):
     """Images and labels on the host."""
 
-    x: np.ndarray  # "n h w c" uint8; may be on the disk (hatjax.data.lazy)
+    x: np.ndarray  # "n h w c" uint8 or float32; may be on the disk (hatjax.data.lazy)
     y: np.ndarray  # "n" integer labels 0..classes-1
 
 
@@ -64,7 +64,7 @@ class Data(NamedTuple):
     the order in which they are read, from place `first` on. y and task hold all.
     """
 
-    x: Array  # "S N h w c" uint8
+    x: Array  # "S N h w c" uint8 or float32
     y: Array  # "S N" int32
     task: Array  # "S N" int32, the row of every example's task (several in joint training)
     version: Array  # int32[], which of the S this run reads

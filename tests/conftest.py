@@ -10,9 +10,11 @@ from pathlib import Path
 from packaging.version import Version  # which pytest needs, too
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile far longer than they compute. With few of LLVM's optimisations, and without XLA's
-# newer code generator for fusions, that takes less than half the time. (With none of LLVM's, at
-# level 0, XLA's reciprocal square roots on the CPU have derivatives of NaN.)
+# Tests compile far longer than they compute. Most compile with none of LLVM's optimisations, in a
+# third of the time; those of OPTIMISED, which are about bits and numbers, with few of them. XLA's
+# older code generator for fusions takes less time, too.
+OPTIMISED = ("test_golden.py", "test_past.py", "test_replicas.py", "test_hat.py")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for commands, too
 QUICK = "--xla_backend_optimization_level=1"
 if Version(version("jaxlib")) < Version("0.11"):  # XLA ends the process for a flag it lacks
     QUICK += " --xla_cpu_use_fusion_emitters=false"
@@ -55,6 +57,14 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="HATJAX_DATA names no folder of image sets"))
         if item.get_closest_marker("slow") and not os.environ.get("HATJAX_SLOW"):
             item.add_marker(pytest.mark.skip(reason="HATJAX_SLOW is not set"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimisations(request):
+    """Compile as said above, and keep no program of another file's tests in memory."""
+    jax.config.update("jax_disable_most_optimizations", request.path.name not in OPTIMISED)
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,7 @@ from tests.same import all_the_same
 from tests.trained import command
 
 TINY = dict(epochs=2, network={"widths": (12, 12)}, quiet=True)
-EACH = {"mlp": "sgd", "alexnet": "momentum", "convnet": "adamw", "resnet18": "momentum",
-        "vit": "adamw"}  # fmt: skip
+QUICK = (("mlp", "sgd"), ("convnet", "adamw"), ("vit", "momentum"))
 
 
 def learn(c, tasks, approach, params, memory, t, key):
@@ -45,9 +44,8 @@ def learn(c, tasks, approach, params, memory, t, key):
 
 
 @pytest.mark.parametrize("name, optimizer", [
-    *EACH.items(),
-    *((n, o) if n == "mlp" else pytest.param(n, o, marks=pytest.mark.slow)
-      for n in past.NETWORKS for o in past.OPTIMIZERS if EACH[n] != o),
+    (n, o) if (n, o) in QUICK else pytest.param(n, o, marks=pytest.mark.slow)
+    for n in past.NETWORKS for o in past.OPTIMIZERS
 ])  # fmt: skip
 def test_what_was_learned_answers_as_before(name, optimizer):
     """Bit by bit: after the network has grown, wider heads and all, and after the new task."""
@@ -134,8 +132,8 @@ def test_what_cannot_grow_is_said():
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[] if name in ("hat", "progressive", "pathnet", "joint") else
-                 pytest.mark.slow) for name in approaches.APPROACHES
+    pytest.param(name, marks=[] if name in ("hat", "progressive") else pytest.mark.slow)
+    for name in approaches.APPROACHES
 ])  # fmt: skip
 def test_a_run_goes_on(tmp_path, name):
     """In a new workdir, with more classes; the old one stays as it is."""

@@ -23,10 +23,14 @@ from tests.test_past import CLASSES, NETWORKS, small
 from tests.test_replicas import same
 
 STRUCTURED = ("progressive", "pathnet")
+QUICK = ("hat", "lwf", "imm_mean", "packnet", "er")  # one of a kind
 SHARING = ("joint", "er", "derpp", "agem")  # all tasks have the same norms
 
 
-@pytest.mark.parametrize("name", [n for n in approaches.APPROACHES if n not in STRUCTURED])
+@pytest.mark.parametrize("name", [
+    n if n in QUICK else pytest.param(n, marks=pytest.mark.slow)
+    for n in approaches.APPROACHES if n not in STRUCTURED
+])  # fmt: skip
 def test_every_approach_learns_with_batch_norm(name):
     """An epoch of each task on a convnet: finite, with statistics of the task alone."""
     c, tasks, network, approach = small("convnet", "adamw", approach=name)

@@ -61,8 +61,11 @@ def check(c, folder: Path) -> dict[str, Path]:
 # The contract has all approaches in company, without the program around them.
 @pytest.mark.parametrize(
     "name",
-    ["hat", "joint", "pathnet"]
-    + [pytest.param(k, marks=pytest.mark.slow) for k in ("random", "lwf", "ewc", "progressive")],
+    ["hat", "pathnet"]
+    + [
+        pytest.param(k, marks=pytest.mark.slow)
+        for k in ("joint", "random", "lwf", "ewc", "progressive")
+    ],
 )
 def test_seeds_together_are_the_seeds_alone(name, tmp_path):
     c = small(name)

@@ -36,7 +36,7 @@ def get_config():
                 "tasks": {"count": 2}, "data": {"examples": 60},
                 "grid": {"hat": "approach.c=0.1,USUAL"},  # the usual: run once
             },
-            "pmnist": quick | mlp | {"tasks": {"count": 2}} | ({} if slow else {"approaches": ("hat",)}),
+            "pmnist": quick | mlp | {"tasks": {"count": 2}, **({} if slow else ONE)},
             "mixture": quick | alexnet if slow else quick | {  # an MLP compiles sooner
                 "network": {"name": "mlp", "widths": (12, 12)}, "approaches": NO_SGD,
                 "data": {"sets": ("mnist", "cifar10", "notmnist"), "image": (12, 12, 3)},
@@ -64,7 +64,7 @@ def folder(tmp_path_factory):
         )
         npz.write(root / f"{name}.npz", Raw(x, y, x[:20], y[:20]))
     usual = f"{config.make('digits', 'hat').approach.c:g}"
-    names = f"SOME, NO_SGD = {SOME}, {NO_SGD}\n"
+    names = f"SOME, NO_SGD, ONE = {SOME}, {NO_SGD}, {{'approaches': ('hat',)}}\n"
     (root / "tiny.py").write_text(names + STUDY.replace("USUAL", usual))
     return root
 

@@ -1,9 +1,9 @@
 """AdaHAT: Adaptive Hard Attention to the Task (Wang, Bo, Hong, Liu and Mu, ECML PKDD 2024).
 
-HAT, in which the weights that earlier tasks use are not held still but slowed: the more, the more
-tasks use them, and the more of the free units the task still finds. So a long sequence of tasks can
-go on learning when the network is full. Earlier tasks may change: it does not promise HAT's
-bit-identical past.
+HAT, but the weights that earlier tasks use are slowed instead of held. A used weight moves less,
+the more tasks use it, and the larger the share of the free units is that the current task's gates take.
+So a task can still learn when few units are free. Earlier tasks may change: it does not promise
+HAT's bit-identical past. The equations are as in the authors' code (continual-learning-arena, adahat.py).
 """
 
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Settings(NamedTuple):
     clip: float = 10000.0
     e_max: float = 6.0
     cosh_max: float = 50.0
-    alpha: float = 1e-6  # how far used weights move, in all (the authors' experiments)
+    alpha: float = 1e-6  # larger: used weights move farther (the authors' experiments)
     epsilon: float = 0.1  # the least share of free units by which alpha is divided (likewise)
 
 

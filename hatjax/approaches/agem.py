@@ -33,8 +33,8 @@ def make(config: ConfigDict, network: Network) -> Approach:
     ref is the gradient of the mean cross-entropy of config.approach.replay kept examples of earlier
     tasks; without one it is 0 and the gradient stays. Heads of other tasks do not move, and running
     statistics are those of the task's own batches. memory: that of er.remembering. The paper keeps
-    the same number of examples of each task; a reservoir keeps about that, where tasks have as many
-    examples.
+    the same number of examples of each task; a reservoir keeps about as many of each, if tasks have
+    equally many examples.
     """
     tasks = jnp.arange(len(network.classes))
     base = er.remembering(

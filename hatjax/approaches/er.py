@@ -20,8 +20,8 @@ from hatjax.training import replay
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Batch, Network, Out, Schedule, Step, Tree
 
-# Folded into the key of a step, which dropout has itself: to fill the buffer, to draw from it, for
-# the dropout of what is drawn.
+# Dropout uses the key of a step itself. These are folded into it to fill the buffer, to draw from
+# it, and for the dropout of what is drawn.
 FILLING, DRAWING, REPLAYING = 11, 12, 13
 
 FIELDS = dict(

@@ -169,7 +169,7 @@ def make(
 
 def check(config: ConfigDict) -> None:
     """InputError where `binarise` cannot make gates exact: sigmoid(-104) is 0 in float32; and where
-    s is annealed over a task that ends no one knows when."""
+    s is annealed over all epochs of a task, but the schedule may end the task earlier."""
     s_max, e_max = config.approach.s_max, config.approach.e_max
     if config.approach.binarise and s_max * e_max < 104:
         raise InputError(

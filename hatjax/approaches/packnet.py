@@ -38,7 +38,8 @@ class Packing(NamedTuple):
 
     @property
     def done(self) -> Array:
-        """bool[]; the first phase is never left so: the second follows at once."""
+        """bool[], whether the task is over. Where the first phase ends, the same update begins the
+        second, so this is never True between them."""
         return self.inner.done
 
 

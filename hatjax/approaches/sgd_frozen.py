@@ -1,4 +1,4 @@
-"""SGD-F: the trunk learns the first task only, then it is frozen and only heads are trained."""
+"""SGD-F: the trunk learns the first task only; later tasks train their own heads and norms."""
 
 import jax
 import jax.numpy as jnp

@@ -49,8 +49,7 @@ _MIXTURE = "HAT's Table 1, mixture, rho {}"
 _TIL = "{} % split CIFAR-10, task told, buffer 200 (Buzzega et al. 2020)"  # ResNet-18
 _WSN = "WSN's table: {} permuted MNIST, {} 5-datasets, {} CIFAR-100 in 10"
 
-# Of every method of the registry, in its order. Every task has a head of its own: that alone is
-# why the task must be told, unless a method infers it.
+# Of every method of the registry, in its order. `told` is what its paper assumes.
 METHODS: dict[str, Facts] = {
     "hat": Facts(
         f"{EXACT} where gates are 0 or 1", "no", "yes", "Serra et al., ICML 2018",
@@ -64,7 +63,7 @@ METHODS: dict[str, Facts] = {
     "lwf": Facts(SOFT, "no", "yes", "Li and Hoiem, ECCV 2016", _MIXTURE.format("-0.80")),
     "lfl": Facts(SOFT, "no", "yes", "Jung et al., 2016", _MIXTURE.format("-0.92")),
     "ewc": Facts(SOFT, "no", "yes", "Kirkpatrick et al., PNAS 2017", _MIXTURE.format("-0.25")),
-    "imm_mean": Facts(NOTHING, "no", "yes", "Lee et al., NIPS 2017", _MIXTURE.format("-0.42")),
+    "imm_mean": Facts(SOFT, "no", "yes", "Lee et al., NIPS 2017", _MIXTURE.format("-0.42")),
     "imm_mode": Facts(SOFT, "no", "yes", "Lee et al., NIPS 2017", _MIXTURE.format("-0.49")),
     "progressive": Facts(EXACT, "no", "yes", "Rusu et al., 2016", _MIXTURE.format("-0.11")),
     "pathnet": Facts(EXACT, "no", "yes", "Fernando et al., 2017", _MIXTURE.format("-0.17")),

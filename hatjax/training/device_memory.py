@@ -87,7 +87,8 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
     if approach.trained:
         used.append(scratch(functools.partial(train.gradient, approach), size))
     examples = [len(task.train.y) + len(task.valid.y) + len(task.test.y) for task in tasks]
-    images = (sum if approach.union else max)(examples) * math.prod(image)
+    most = (sum if approach.union else max)(examples)
+    images = most * math.prod(image) * tasks[0].train.x.itemsize
     if streams(config, tasks, approach.union):
         images = 2 * stream.BYTES
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((6 * [params], memory)))

@@ -23,8 +23,8 @@ def grow(
     """The parameters and the memory with which a run goes on with more tasks.
 
     `learned` are those of the run before, `fresh` those of approach.init on a network with more
-    rows; `classes` are those of every task, by row, in the one and in the other. Raises ValueError,
-    naming the array, where the approach or the network cannot grow.
+    rows; `classes` are the numbers of classes of every task, by row, of the one and of the other.
+    Raises ValueError, naming the array, where the approach or the network cannot grow.
     """
     (params, memory), (new_params, new_memory) = learned, fresh
     old, new = classes

@@ -34,9 +34,9 @@ def empty(size: int, image: tuple[int, ...]) -> Buffer:
 def add(buffer: Buffer, batch: Batch, key: Array) -> Buffer:
     """The buffer after the real examples of a batch came along, one after the other.
 
-    The n-th of all, counted from 0, takes place n while there are free ones; then a random number
-    of 0..n, and is dropped where there is no such place. Of several that want the same place the
-    last has it.
+    Example n of all, counted from 0, goes to place n while places are free; later to a random place
+    of 0..n, and is dropped if the buffer has no such place. Of several that draw the same place the
+    last is kept.
     """
     size = len(buffer.y)
     real = batch.weight > 0

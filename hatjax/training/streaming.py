@@ -60,8 +60,8 @@ def put(
 ) -> Stream:
     """Task t's `split`, padded to `length`, in several versions; the arguments are as of feed.pad.
 
-    `version` "R" is the index of each run's version, as in feed.stack. What is read in an order has
-    a version for each run, since each has its own order.
+    `version` "R" is the index of each run's version, as in feed.stack. Training data
+    have a version for each run, since each run reads its images in an order of its own.
     """
     each = [feed.labels(tasks, t, split, length, union) for tasks in versions]
     return Stream(

@@ -37,7 +37,7 @@ def kth_largest(x: Array, k: Array) -> Array:
 def top(scores: Array, c: Array) -> Array:
     """The mask of the share c of the scores with the largest absolute values, bool; at least one.
 
-    c is 0..1 and may be traced. Scores equal to the last one that is in are in, too.
+    c is 0..1 and may be traced. Ties with the smallest score of the mask are in it, too.
     """
     size = jnp.abs(lax.stop_gradient(scores))
     count = jnp.clip(jnp.round(c * scores.size), 1, scores.size).astype(jnp.int32)
