@@ -1,9 +1,10 @@
 """AdaHAT: Adaptive Hard Attention to the Task (Wang, Bo, Hong, Liu and Mu, ECML PKDD 2024).
 
 HAT, but the weights that earlier tasks use are slowed instead of held. A used weight moves less,
-the more tasks use it, and the larger the share of the free units is that the current task's gates take.
-So a task can still learn when few units are free. Earlier tasks may change: it does not promise
-HAT's bit-identical past. The equations are as in the authors' code (continual-learning-arena, adahat.py).
+the more tasks use it, and the larger the share of the free units is that the current task's gates
+take. So a task can still learn when few units are free. Earlier tasks may change: it does not
+promise HAT's bit-identical past. The equations are as in the authors' code
+(continual-learning-arena, adahat.py).
 """
 
 from typing import Any, NamedTuple
