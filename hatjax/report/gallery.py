@@ -100,10 +100,11 @@ def of_group(
         of_label: dict[str, list[np.ndarray]] = {}
         for r in finished:
             of_label.setdefault(named[r.label], []).append(r.acc)
+        band = ", with a band of one standard deviation" if len(seeds) > 1 else ""
         yield Picture(
             "first", f"first-task-{group}", group, "Accuracy on the first task",
-            "Test accuracy on the task learned first while the others are learned; the bands are "
-            f"one standard deviation over seeds. {mean}",
+            "Test accuracy on the task learned first while the others are learned. "
+            + " ".join([f"{several}{band}.", *sentences]),
         ), figures.forgetting(of_label)  # fmt: skip
     others = set(varied(records).get("hat", ())) - {"approach.s_max", "approach.c"}
     hat = [r for r in records if r.approach == "hat" and r.finished and not others & set(r.variant)]
