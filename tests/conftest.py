@@ -1,6 +1,7 @@
 """Strict JAX for all tests: no implicit rank promotion, and programs that compile quickly."""
 
 import atexit
+import faulthandler
 import os
 import shutil
 import tempfile
@@ -31,6 +32,8 @@ from filelock import FileLock  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+LONGEST = 6000 if os.environ.get("HATJAX_SLOW") else 900  # seconds that a test may take
+
 # `-m core`: tests by the beginning of their names.
 CORE = (
     "test_hat.py", "test_imports.py::test_imports_go_one_way", "test_golden.py::test_case[hat-mlp",
@@ -57,6 +60,16 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="HATJAX_DATA names no folder of image sets"))
         if item.get_closest_marker("slow") and not os.environ.get("HATJAX_SLOW"):
             item.add_marker(pytest.mark.skip(reason="HATJAX_SLOW is not set"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """A test that waits for ever ends its process, which is a failure with the test's name."""
+    faulthandler.dump_traceback_later(LONGEST, exit=True)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module", autouse=True)

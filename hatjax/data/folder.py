@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from hatjax.data import lazy, memory, pictures
+from hatjax.data import lazy, memory, pictures, reading
 from hatjax.data.raw import Raw, checked
 from hatjax.errors import InputError, oneline
 
@@ -103,7 +103,7 @@ def _annotated(path: Path, classes: list[str]) -> Listed:
     """
     found = []
     try:
-        lines = path.read_text().splitlines()
+        lines = reading.text(path).splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({oneline(error)})") from error
     for i, line in enumerate(lines):

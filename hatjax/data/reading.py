@@ -1,4 +1,4 @@
-"""Read arrays from .npy and .npz files that may be damaged or malicious.
+"""Read text, and arrays of .npy and .npz files, that may be damaged or malicious.
 
 Nothing in them is executed or unpacked to the disk. An array is allocated only if the file is as
 long as its header says, so that a false header cannot use up the memory.
@@ -54,6 +54,13 @@ def array(file: IO[bytes], size: int, name: str) -> np.ndarray:
         raise ValueError(f"{name} declares {dtype} of shape {shape}, and has {size} bytes")
     file.seek(0)
     return npy_format.read_array(file, allow_pickle=False)
+
+
+def text(path: Path) -> str:
+    """The text of a regular file; ValueError for another (a pipe could block), and OSError."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
+    return path.read_text()
 
 
 @contextlib.contextmanager

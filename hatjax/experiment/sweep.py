@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 from ml_collections import ConfigDict
 
+from hatjax.data import reading
 from hatjax.errors import InputError, oneline
 from hatjax.experiment import checkpoint
 from hatjax.workdir import files
@@ -109,7 +110,7 @@ def read_plan(folder: Path) -> list[list[str]]:
     """Read plan.json; [] if it does not exist. Raises InputError if it is damaged."""
     path = folder / PLAN
     try:
-        found = json.loads(path.read_text()) if path.exists() else []
+        found = json.loads(reading.text(path)) if path.exists() else []
         if not isinstance(found, list) or not all(
             isinstance(group, list) and group and all(map(is_name, group)) for group in found
         ):

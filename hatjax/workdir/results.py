@@ -157,7 +157,7 @@ def read_earlier(where: Path) -> tuple[ConfigDict, ...]:
     if not path.exists():
         return ()
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(reading.text(path))
         return tuple(
             configs.completed(configs.from_json(json.dumps(content))) for content in found
         )
@@ -198,7 +198,7 @@ def read_task_free(where: Path) -> dict[str, dict[str, list[float]]]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(reading.text(path))
         methods = {
             name: {k: [math.nan if v is None else float(v) for v in of[k]] for k in READINGS}
             for name, of in found.items()
@@ -231,9 +231,7 @@ def read_rows(path: Path) -> list[dict]:
     A last line without a newline is still being written, and is skipped. Raises ValueError, naming
     the line, if one is damaged.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("not a file")
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    lines = reading.text(path).split("\n")[:-1] if path.exists() else []
     rows: list[dict] = []
     for i, line in enumerate(lines):
         try:
@@ -260,7 +258,7 @@ def append(where: Path, row: dict) -> None:
 def read_metrics(where: Path) -> str:
     """The text of metrics.jsonl; "" if the file does not exist."""
     path = where / "metrics.jsonl"
-    return path.read_text() if path.exists() else ""
+    return reading.text(path) if path.exists() else ""
 
 
 def epochs(where: Path) -> int:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import hatjax
+from hatjax.data import reading
 from hatjax.workdir import files
 
 FILE = "versions.json"
@@ -47,7 +48,7 @@ def read(where: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        found = json.loads(path.read_text() if path.is_file() else "")
+        found = json.loads(reading.text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged") from error
     if not isinstance(found, list) or not all(
