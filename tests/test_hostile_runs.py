@@ -109,6 +109,18 @@ def test_load(runs, tmp_path_factory, data):
     unchanged(where, use, where, says=str(where))
 
 
+def test_a_pipe_in_place_of_each_file_is_not_waited_for(runs, tmp_path_factory):
+    where = copied(runs, "mine", tmp_path_factory)
+    for name in all_files(where):
+        content = (where / name).read_bytes()
+        (where / name).unlink()
+        os.mkfifo(where / name)
+        unchanged(where, use, where, says=str(where))
+        unchanged(where, compare, where)
+        (where / name).unlink()
+        (where / name).write_bytes(content)
+
+
 @hostile.examples(200, seconds=30)
 @given(st.data())
 def test_report(runs, tmp_path_factory, data):
