@@ -1,9 +1,9 @@
 """Strict JAX for all tests: no implicit rank promotion, and programs that compile quickly."""
 
 import atexit
-import faulthandler
 import os
 import shutil
+import signal
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -64,12 +64,17 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
-    """A test that waits for ever ends its process, which is a failure with the test's name."""
-    faulthandler.dump_traceback_later(LONGEST, exit=True)
+    """A test that waits for ever fails."""
+
+    def late(*_):
+        raise TimeoutError(f"the test takes more than {LONGEST} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(LONGEST)
     try:
         return (yield)
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        signal.alarm(0)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -61,10 +61,10 @@ def check(c, folder: Path) -> dict[str, Path]:
 # The contract has all approaches in company, without the program around them.
 @pytest.mark.parametrize(
     "name",
-    ["hat", "pathnet"]
+    ["hat"]
     + [
         pytest.param(k, marks=pytest.mark.slow)
-        for k in ("joint", "random", "lwf", "ewc", "progressive")
+        for k in ("pathnet", "joint", "random", "lwf", "ewc", "progressive")
     ],
 )
 def test_seeds_together_are_the_seeds_alone(name, tmp_path):
@@ -99,7 +99,7 @@ def unequal(folder: Path):
     return c
 
 
-@pytest.mark.parametrize("name", ["hat", "joint"])
+@pytest.mark.parametrize("name", ["hat", pytest.param("joint", marks=pytest.mark.slow)])
 def test_task_orders_of_different_lengths(name, tmp_path):
     c = unequal(tmp_path)
     c.approach = config.make("digits", name).approach

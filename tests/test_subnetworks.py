@@ -90,7 +90,7 @@ def learned(name: str, network: str, optimizer: str):
     return ends
 
 
-QUICK = (("mlp", "sgd"), ("mlp", "adamw"), ("alexnet", "sgd"), ("resnet18", "adamw"))
+QUICK = (("mlp", "sgd"), ("mlp", "adamw"), ("alexnet", "sgd"), ("convnet", "adamw"))
 CASES = [
     (n, o) if (n, o) in QUICK else pytest.param(n, o, marks=pytest.mark.slow)
     for n in NETWORKS
