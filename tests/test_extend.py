@@ -204,6 +204,15 @@ def test_it_resumes_to_the_same_bits(runs, tmp_path, monkeypatch):
     assert run.finished(tmp_path / "cut", extending.complete({"": c}))
 
 
+def test_images_that_are_streamed_give_the_same_bits(runs, tmp_path):
+    for stream in ("no", "yes"):
+        c = more(runs / "two" / "seed0", tasks=dict(count=1), data=dict(stream=stream))
+        run.run_sweep(tmp_path / stream, {"": c}, quiet=True)
+    for name in ("accuracy.npy", "loss.npy", "metrics.jsonl", "task_free.json"):
+        one, other = ((tmp_path / stream / name).read_bytes() for stream in ("no", "yes"))
+        assert one == other, name
+
+
 @pytest.mark.parametrize("changes, says", [
     (dict(tasks=dict(kind="split", count=2)), "is there already, as 'digits [05]-[49]'"),
     (dict(network=dict(widths=(12, 13))), r"config.network.widths: .*leave it as it was"),
