@@ -14,7 +14,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far longer than they compute. Most compile with none of LLVM's optimisations, in a
 # third of the time; those of OPTIMISED, which are about bits and numbers, with few of them. XLA's
 # older code generator for fusions takes less time, too.
-OPTIMISED = ("test_golden.py", "test_past.py", "test_replicas.py", "test_hat.py")
+OPTIMISED = (
+    "test_contract.py", "test_golden.py", "test_past.py", "test_replicas.py", "test_hat.py",
+)  # fmt: skip
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for commands, too
 QUICK = "--xla_backend_optimization_level=1"
 if Version(version("jaxlib")) < Version("0.11"):  # XLA ends the process for a flag it lacks

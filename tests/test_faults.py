@@ -38,7 +38,10 @@ def lines(where: Path) -> list[dict]:
     return [json.loads(line) for line in (where / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("approach", ["hat", "pathnet"])
+@pytest.mark.parametrize(
+    "approach",
+    ["hat", "pathnet", *(pytest.param(k, marks=pytest.mark.slow) for k in ("sgd", "ewc"))],
+)
 def test_a_loss_that_is_not_a_number(tmp_path, approach):
     c = small(approach)
     c.lr, c.approach.clip = 1e38, 1e38

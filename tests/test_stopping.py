@@ -71,6 +71,7 @@ def until(process: subprocess.Popen, text: str) -> str:
 @pytest.mark.parametrize(
     "name, kills",
     [pytest.param("replicas", 2, id="replicas")]
+    + [pytest.param("hat", 2, id="hat", marks=pytest.mark.slow)]
     + [pytest.param(k, 20, id=f"{k}-often", marks=pytest.mark.slow) for k in KINDS],
 )
 def test_killed_at_random_moments(start, tmp_path, name, kills):

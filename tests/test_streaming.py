@@ -78,7 +78,7 @@ class After(stop.Stopping):
         return self.asked > 2
 
 
-@pytest.mark.parametrize("approach", ["si", "er"])
+@pytest.mark.parametrize("approach", [pytest.param("sgd", marks=pytest.mark.slow), "si", "er"])
 def test_a_run_goes_on_streamed(approach, tmp_path):
     """Begun in memory, paused within a task, and ended with streamed images."""
     c = small(approach)

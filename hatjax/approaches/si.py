@@ -17,7 +17,7 @@ from hatjax.types import Approach, Array, Network, Schedule, Tree
 
 
 class Settings(NamedTuple):
-    c: float = 0.1  # strength of the pull (this and xi: the paper's for split CIFAR)
+    c: float = 0.1  # strength of the pull
     xi: float = 1e-3  # added to the squared distance that a weight moved
     clip: float = 10000.0  # largest global norm of a gradient
 
