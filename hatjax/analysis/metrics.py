@@ -6,6 +6,7 @@ acc is "T T": acc[t, u] is the accuracy on task u after task t, NaN if u was for
 
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
 from hatjax import protection
@@ -108,6 +109,6 @@ def capacity(
     past = approach.past(memory)
     if not past:
         return {}
-    used = protection.used(past, network.axes["trunk"], params["trunk"])
+    used = jax.jit(lambda past: protection.used(past, network.axes["trunk"], params["trunk"]))(past)
     order = [*network.units, "all"]  # layers in order; JAX sorts dicts by key
     return {gate: {k: float(v) for k, v in used[gate].items()} for gate in order}

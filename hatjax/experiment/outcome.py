@@ -14,9 +14,8 @@ def closed(gates: Mapping[str, Array]) -> list[str]:
 
     Open units count by their gates, 0..1: less than one, or less than one in 200, is almost none.
     """
-    return [
-        layer for layer, a in gates.items() if np.sum(a) < max(1, 0.005 * np.size(a))
-    ]
+    open_units = {layer: np.sum(np.asarray(a)) for layer, a in gates.items()}
+    return [layer for layer, n in open_units.items() if n < max(1, 0.005 * np.size(gates[layer]))]
 
 
 def guessing(y: np.ndarray, classes: int) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
@@ -49,7 +50,7 @@ def make(config: ConfigDict) -> Rate:
     trial = {"w": jnp.ones((2, 2))}
     try:
         optimizer = rate(0.1)
-        optimizer.update(trial, optimizer.init(trial), trial)
+        jax.eval_shape(lambda w: optimizer.update(w, optimizer.init(w), w), trial)
     except Exception as error:  # optax raises many kinds, or needs more than a gradient
         arguments = ", ".join(f"{k}={v!r}" for k, v in given.items())
         raise InputError(
