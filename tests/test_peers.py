@@ -1,12 +1,14 @@
 """The benchmark's peers in PyTorch train the networks that we do."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
 import torch
 
 from hatjax import networks
-from hatjax.benchmark import measures, peer, steps, suite
+from hatjax.benchmark import libraries, measures, peer, steps, suite
 from hatjax.benchmark.torch_networks import Net
 from hatjax.errors import InputError
 
@@ -91,3 +93,16 @@ def test_a_gpu_that_only_jax_sees(monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="JAX computes on a gpu, and PyTorch .* sees none"):
             peer.device()
+
+
+@pytest.mark.parametrize("name", libraries.INSTALL)
+def test_a_library_that_is_not_there_is_named(name, monkeypatch):
+    """With what installs it. (None in sys.modules makes an import fail.)"""
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=f"{name} cannot be imported.*pip install"):
+        libraries.needs(name)
+
+
+def test_our_step_beside_other_libraries():
+    run = libraries.ours([8, 8], 3)
+    assert 0 < run(3) < 60
