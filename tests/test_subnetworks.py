@@ -29,6 +29,15 @@ def test_kth_largest(k):
     assert float(subnetworks.kth_largest(x, 7)) == 0  # there are six
 
 
+@pytest.mark.parametrize("size", [2**24, 2**24 + 3])
+def test_kth_largest_of_a_large_layer(size):
+    """The numbers are counted exactly, also where a float32 could not hold their count."""
+    x = np.arange(1, size + 1, dtype=np.int32).view(np.float32)  # ever larger, by one bit
+    for k in (3, size - 2):
+        found = np.asarray(subnetworks.kth_largest(jnp.asarray(x), k)).view(np.int32)
+        assert found == size + 1 - k
+
+
 def test_top_by_hand():
     s = jnp.array([[0.1, -0.9], [0.5, 0.2]])
     np.testing.assert_array_equal(subnetworks.top(s, 0.5), [[False, True], [True, False]])

@@ -26,10 +26,12 @@ def kth_largest(x: Array, k: Array) -> Array:
     as large: 31 counts, where a sort of a layer of millions of weights would take far longer.
     """
     bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
+    # Floats count exactly up to 2^24, and a CPU adds them up in about half the time of integers.
+    number = jnp.float32 if x.size <= 2**24 else jnp.int32
 
     def with_bit(i: Array, found: Array) -> Array:
         trial = found | (jnp.int32(1) << (30 - i))
-        return jnp.where(jnp.sum(bits >= trial) >= k, trial, found)
+        return jnp.where(jnp.sum(bits >= trial, dtype=number) >= k, trial, found)
 
     return lax.bitcast_convert_type(lax.fori_loop(0, 31, with_bit, jnp.int32(0)), jnp.float32)
 
