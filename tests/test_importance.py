@@ -76,11 +76,22 @@ def test_the_pull_is_not_part_of_the_path():
     old, omega = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.0, 2.0])
     memory = memory | {"old": {"p": old}, "importance": {"p": omega}}
     p, new, plain = jnp.array([2.0, 2.0, 2.0]), jnp.array([1.5, 1.9, 2.2]), jnp.arange(3.0)
-    pull = jax.grad(lambda p: 0.7 * si.pull({"p": p}, {"p": old}, {"p": omega}))(p)
+    pull = jax.grad(lambda p: si.pull({"p": p}, {"p": old}, {"p": omega}, 0.7, step.lr))(p)
     np.testing.assert_allclose(pull, [0.7, 0, -2.8], rtol=1e-6)  # 2 c Omega (p - p*)
     taken = Taken(*({"trunk": {"p": v}} for v in (p, new, plain + pull)))
     memory = approach.observe(memory, taken, None, step)
     np.testing.assert_allclose(memory["way"]["p"], -plain * (new - p), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_on_the_pull_never_goes_beyond_the_old_weight():
+    """Whatever the importance: with 2 c Omega lr > 1 a step ends at p*, and evaluation (lr 0) has
+    the whole pull."""
+    old, p, omega = jnp.array([1.0, 1.0, 1.0]), jnp.array([3.0, 3.0, 3.0]), jnp.array([1, 10, 1e9])
+    c, lr = 0.5, 0.1  # 2 c Omega lr = 0.1, 1, 1e8
+    pull = jax.grad(lambda p: si.pull({"p": p}, {"p": old}, {"p": omega}, c, lr))(p)
+    np.testing.assert_allclose(p - lr * pull, [2.8, 1, 1], rtol=1e-6)
+    whole = si.pull({"p": p}, {"p": old}, {"p": omega}, c, jnp.float32(0))
+    np.testing.assert_allclose(whole, c * 4 * jnp.sum(omega), rtol=1e-6)
 
 
 def test_a_weight_that_did_worse_is_not_pushed_away():

@@ -50,8 +50,10 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     def loss(params, memory, batch, step):
         entropy, out = base.loss(params, memory, batch, step)
-        held = si.pull(params["trunk"], memory["old"], memory["importance"])
-        return entropy + step.hyper.approach.lamb * held, out
+        held = si.pull(
+            params["trunk"], memory["old"], memory["importance"], step.hyper.approach.lamb, step.lr
+        )
+        return entropy + held, out
 
     def end_task(params, memory, data, step):
         new = fisher.mean_size(
