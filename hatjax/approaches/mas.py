@@ -17,8 +17,8 @@ from hatjax.types import Approach, Array, Batch, Network, Out
 
 
 class Settings(NamedTuple):
-    # Strength of the pull. The paper's 1 is too strong for the learning rate 0.05: the steps on the
-    # pull alone overshoot (digits: 70 % on average, with 0.01 to 0.1 95 to 96 %).
+    # Strength of the pull. The paper's is 1: on the digits, at the learning rate 0.05, that ends at
+    # 93.6 % on average, and 0.03 at 95.9.
     lamb: float = 0.03
     clip: float = 10000.0  # largest global norm of a gradient
 
@@ -32,7 +32,7 @@ def squared_norm(out: Out, batch: Batch) -> Array:
 
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD on cross-entropy + lambda sum_i Omega_i (p_i - p*_i)^2 over the weights i of the trunk
-    (eq. 4).
+    (eq. 4), with lambda Omega_i bounded by si.strength.
 
     Omega_i = sum over the earlier tasks of 1/N sum_k |d |F(x_k)|^2 / d p_i| (eqs. 2 and 3), over a
     task's training images k, at the parameters with which it ends, without dropout. It takes about
