@@ -1,6 +1,6 @@
-"""The table of all methods in docs/methods.md: what each promises, remembers and costs.
+"""The tables of all methods in docs/methods.md: what each promises, remembers, costs and reaches.
 
-    python -m hatjax.benchmark.methods                  the table, with the costs measured here
+    python -m hatjax.benchmark.methods                  the tables, with the costs measured here
     python -m hatjax.benchmark.methods --rounds=0       without them, in seconds
 
 Bytes are computed from the shapes of the memory, for the MLP of permuted MNIST (2 x 2000 units) and
@@ -142,7 +142,7 @@ def shown(size: int) -> str:
 
 
 def rows(rounds: int) -> list[list[str]]:
-    """The table: a row for each method, its head first."""
+    """All that the tables say: a row for each method, its head first."""
     there = [name for name in METHODS if name in configs.APPROACHES]
     timed = [name for name in there if name not in ("random", "progressive", "pathnet")]
     cost = costs(timed, rounds) if rounds else {}
@@ -166,6 +166,11 @@ def rows(rounds: int) -> list[list[str]]:
     return found
 
 
+def halves(rows: Sequence[list[str]]) -> list[list[list[str]]]:
+    """The rows as two tables that fit a page: promise and memory; cost, paper and accuracies."""
+    return [[row[:7] for row in rows], [row[:1] + row[7:] for row in rows]]
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a table in Markdown."""
     head, *rest = rows
@@ -174,8 +179,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(_: list[str]) -> None:
-    """Print the table."""
-    print(table(rows(ROUNDS.value)))
+    """Print the tables."""
+    print(*map(table, halves(rows(ROUNDS.value))), sep="\n\n")
 
 
 if __name__ == "__main__":
