@@ -103,6 +103,12 @@ def test_a_library_that_is_not_there_is_named(name, monkeypatch):
         libraries.needs(name)
 
 
+@pytest.mark.parametrize("words", [["100"], ["100", "x"], ["100", "0"], []])
+def test_widths_that_are_none(words):
+    with pytest.raises(InputError, match="--widths: expected two or more"):
+        libraries.widths_of(words)
+
+
 def test_our_step_beside_other_libraries():
     run = libraries.ours([8, 8], 3)
     assert 0 < run(3) < 60

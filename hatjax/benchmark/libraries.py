@@ -26,10 +26,6 @@ from hatjax.benchmark.timing import ratio
 from hatjax.data import vision
 from hatjax.errors import InputError
 
-WIDTHS = flags.DEFINE_list("widths", ["100", "100"], "Units of the layers, at least two.")
-STEPS = flags.DEFINE_integer("steps", 300, "Steps in a timing.", lower_bound=2)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of timings.", lower_bound=1)
-
 Steps = Callable[[int], float]  # trains a number of steps, returns their seconds
 TASKS, BATCH, PIXELS, LR, S_MAX, C = 10, 64, 784, 0.05, 400.0, 0.75
 INSTALL = {"clarena": "clarena", "hat": "--no-deps --ignore-requires-python hat-cl 'timm<0.7'"}
@@ -153,26 +149,45 @@ def images(batches: int) -> tuple:
     return torch.from_numpy(x), torch.from_numpy(rng.integers(0, steps.CLASSES, n))
 
 
-def main(_: list[str]) -> None:
-    """Time all three in turn, round after round, and print the table."""
-    logging.disable(logging.WARNING)  # Lightning's
+def widths_of(words: Sequence[str]) -> list[int]:
+    """--widths as numbers; InputError for what is none, or fewer than two."""
+    if len(words) < 2 or not all(w.isdecimal() and int(w) for w in words):
+        given = ",".join(words)
+        raise InputError(f"--widths: expected two or more, as in 100,100, got {given!r}")
+    return [int(w) for w in words]
+
+
+def compare(widths: Sequence[int], most: int, rounds: int) -> str:
+    """The table: all three in turn, `most` steps a timing, round after round."""
     vision.datasets()  # so that torchvision, which CLArena imports, loads with a CPU build of torch
     for module in INSTALL:
         needs(module)
-    warnings.simplefilter("ignore")
-    widths, most = [int(w) for w in WIDTHS.value], STEPS.value
     runs = {"hatjax": ours, "CLArena": clarena, "HAT-CL": hat_cl}
     made = {name: make(widths, most) for name, make in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in made}
-    for _ in range(ROUNDS.value):
+    for _ in range(rounds):
         for name, run in made.items():
             times[name].append(run(most) / most)
     found = {name: np.array(t) for name, t in times.items()}
-    print(table("HAT, one core", {
+    return table("HAT, one core", {
         "rows": {name: {"ms a step": float(np.median(t)) * 1e3} for name, t in found.items()},
         "ratios": {f"{n} / hatjax": ratio(t, found["hatjax"]) for n, t in found.items()},
-    }))  # fmt: skip
+    })  # fmt: skip
 
 
-if __name__ == "__main__":
+def main(_: list[str]) -> None:
+    """Print the table, or what is wrong."""
+    logging.disable(logging.WARNING)  # Lightning's
+    warnings.simplefilter("ignore")
+    given = flags.FLAGS
+    try:
+        print(compare(widths_of(given.widths), given.steps, given.rounds))
+    except InputError as error:
+        cli.fail(error)
+
+
+if __name__ == "__main__":  # the flags here: other modules have some of the same names
+    flags.DEFINE_list("widths", ["100", "100"], "Units of the layers, at least two.")
+    flags.DEFINE_integer("steps", 300, "Steps in a timing.", lower_bound=2)
+    flags.DEFINE_integer("rounds", 5, "Rounds of timings.", lower_bound=1)
     cli.start(main, cli.parse_flags)
