@@ -100,7 +100,8 @@ def test_a_weight_that_did_worse_is_not_pushed_away():
     params, memory = approach.init(KEY)
     memory = memory | {"way": {"p": jnp.array([-1.0, 0.0, 1.0])}}
     _, memory = approach.end_task(params, memory, None, step)
-    np.testing.assert_allclose(memory["importance"]["p"], [0, 0, 1000], rtol=1e-6)
+    want = [0, 0, 1 / c.approach.xi]
+    np.testing.assert_allclose(memory["importance"]["p"], want, rtol=1e-6)
 
 
 def epochs_of_si(schedule: str, count: int):

@@ -18,7 +18,9 @@ from hatjax.types import Approach, Array, Network, Schedule, Tree
 
 class Settings(NamedTuple):
     c: float = 0.1  # strength of the pull
-    xi: float = 1e-3  # added to the squared distance that a weight moved
+    # Added to the squared distance that a weight moved. 0.001 holds weights harder: better on the
+    # digits, worse on incremental CIFAR and permuted MNIST (docs/results).
+    xi: float = 0.1
     clip: float = 10000.0  # largest global norm of a gradient
 
 
