@@ -185,11 +185,27 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(f"{str(error).strip().splitlines()[-1]}; see --help")
 
 
+def define_run() -> None:
+    """Define the flags of a command on one task of a run, for `parse_run`."""
+    flags.DEFINE_integer("task", None, "Which task, counted from 1.")
+    flags.DEFINE_string(
+        "config", None, "The run's configuration file, if that registers a network of your own."
+    )
+
+
 def parse_run(argv: list[str]) -> list[str]:
-    """Parse the flags of a command on one task of a run; returns [program, workdir]."""
+    """Parse the flags of a command on one task of a run; returns [program, workdir].
+
+    The file that --config gives is run, so that the network that it registers is known.
+    """
     rest = parse_flags(argv)
     if len(rest) != 2:
         fail(f"expected one workdir of a run, got {len(rest) - 1}, and --task=N; see --help")
+    if flags.FLAGS.config:
+        try:
+            file.load(flags.FLAGS.config)
+        except InputError as error:
+            fail(error)
     return rest
 
 

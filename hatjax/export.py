@@ -128,7 +128,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("task", None, "Which task, counted from 1.")
+    cli.define_run()
     flags.DEFINE_string("out", None, "Folder for the small network; default RUN/export/taskN.")
     flags.DEFINE_integer("batch", 64, "Batch size for the measured times.", lower_bound=1)
     cli.start(main, cli.parse_run)

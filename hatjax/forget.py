@@ -70,6 +70,16 @@ def unknown_since(task: int, table: np.ndarray) -> np.ndarray:
     return table
 
 
+def whole(source: Path, model: Model) -> None:
+    """Raise InputError if the run in `source` has tasks yet to learn, which would come after."""
+    left = [t for t, there in enumerate(model.learned) if not there and t not in model.forgotten]
+    if left:
+        raise InputError(
+            f"the run in {source} has not learned all its tasks (task {left[0] + 1} is next): let "
+            "it finish, by the command that began it, before it forgets one"
+        )
+
+
 def used(model: Model, tasks: Sequence[int]) -> Tree:
     """Which weights of the trunk any of `tasks` uses, bool: one that uses the units on all axes.
 
@@ -143,6 +153,7 @@ def main(argv: list[str]) -> None:
         source = Path(argv[1])
         model = models.load(source)
         task = cli.index(given.task, len(model.names))
+        whole(source, model)
         if not given.out:
             raise InputError("--out=DIR is missing: the folder for the run without the task")
         freed = released(model, task)
@@ -160,6 +171,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("task", None, "Which task, counted from 1.")
+    cli.define_run()
     flags.DEFINE_string("out", None, "Folder for the run without the task.")
     cli.start(main, cli.parse_run)

@@ -40,6 +40,15 @@ class Run(NamedTuple):
     where: Path
 
 
+def state(run: Run) -> str:
+    """How far a run is: finished, unfinished, or to do. InputError for another run in its place."""
+    from hatjax.workdir import files
+
+    if files.finished(run.where, run.config):
+        return "finished"
+    return "unfinished" if (run.where / "metrics.jsonl").exists() else "to do"
+
+
 def execute(
     runs: Sequence[Run], stopping: stop.Stopping, verbose: bool = False
 ) -> dict[str, str]:
@@ -151,7 +160,7 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
         planned = plans.runs(study)
         where = Path(WORKDIR.value or Path("results") / study.name)
         runs = [Run(name, c, where / name) for name, c in planned.items()]
-        finished = [files.finished(run.where, run.config) for run in runs if DRY_RUN.value]
+        stands = [state(run) for run in runs if DRY_RUN.value]
         if not DRY_RUN.value:
             where.mkdir(parents=True, exist_ok=True)
     except InputError as error:
@@ -159,8 +168,8 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
     except OSError as error:
         cli.fail(f"workdir {where} cannot be written ({error.strerror}): choose another")
     if DRY_RUN.value:
-        for run, there in zip(runs, finished, strict=True):
-            print(f"{'finished' if there else 'to do':9} {run.name}")
+        for run, stand in zip(runs, stands, strict=True):
+            print(f"{stand:10} {run.name}")
         return
     try:
         failed = execute(runs, stopping, VERBOSE.value)

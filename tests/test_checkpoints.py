@@ -128,6 +128,23 @@ def test_all_checkpoints_damaged(cut, whole, tmp_path, capsys):
     same(whole, where)
 
 
+def test_checkpoints_that_were_removed(cut, whole, tmp_path, capsys):
+    where = tmp_path / "w"
+    cut(lambda: run.run(small(), where), (1, 2))
+    shutil.rmtree(where / "checkpoints")
+    run.run(small(), where)
+    out = capsys.readouterr().out
+    assert "no whole checkpoint is left in " in out and "beginning anew" in out
+    same(whole, where)
+
+
+def test_a_sweep_and_a_single_run_do_not_mix(whole, whole_sweep):
+    with pytest.raises(InputError, match="holds a single run, not a sweep"):
+        run.run_sweep(whole, seeds(3), quiet=True)
+    with pytest.raises(InputError, match="holds a sweep of hatjax"):
+        run.run(small(), whole_sweep)
+
+
 def test_a_checkpoint_of_an_earlier_version(whole, tmp_path, capsys):
     where = tmp_path / "w"
     (where / "checkpoints" / "0001-00002").mkdir(parents=True)

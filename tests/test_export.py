@@ -192,6 +192,50 @@ def test_a_network_of_one_s_own(monkeypatch, make, says):
         savings.compare(model, 0, export.cut(model, 0), 2)
 
 
+NARROW = """
+import flax.linen as nn
+import hatjax
+from hatjax import config
+
+class Narrow(nn.Module):
+    widths: tuple
+    rules = {"fc1/kernel": (None, "fc1"), "fc1/bias": ("fc1",)}
+
+    @property
+    def units(self):
+        return {"fc1": self.widths[0]}
+
+    @nn.compact
+    def __call__(self, x, gates):
+        h = nn.Dense(self.widths[0], name="fc1")(x.reshape(len(x), -1))
+        return nn.relu(h) * gates["fc1"]
+
+hatjax.register("narrow", lambda config, image: Narrow(config.widths), widths=(8,))
+
+def get_config():
+    c = config.make("digits", "hat", network="narrow")
+    c.tasks.count, c.epochs, c.data.examples = 2, 1, 100
+    return c
+"""
+
+
+def test_commands_on_a_network_of_one_s_own(tmp_path):
+    """The run's configuration file registers it for them; without that they say so."""
+    file, where = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(NARROW)
+    status, _, err = trained.command("main", f"--config={file}", f"--workdir={where}")
+    assert status == 0, err
+    status, out, err = trained.command("forget", where, "--task=1", f"--out={tmp_path}/out")
+    assert status == 2 and out == "" and len(err.splitlines()) == 1
+    assert "its network 'narrow' is not registered" in err and "--config=FILE" in err
+    for command, more in (("forget", (f"--out={tmp_path}/out",)), ("export", ())):
+        status, out, err = trained.command(command, where, "--task=1", f"--config={file}", *more)
+        assert status == 0, err
+    assert (tmp_path / "out" / "model").is_dir()
+    status, _, err = trained.command("export", where, "--task=1", "--config=nope.py")
+    assert status == 2 and "no configuration file nope.py" in err
+
+
 @pytest.mark.parametrize("approach", ["sgd", "progressive", "pathnet"])
 def test_only_hat_has_small_networks(approach):
     c = config.make("digits", approach)

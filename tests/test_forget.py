@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -211,6 +212,20 @@ def test_the_command(trained_runs, tmp_path):
         assert status == 2 and out == "" and says in err, err
         assert len(err.splitlines()) == 1 and err.startswith("error: ")
     assert not (tmp_path / "c").exists() and contents() == there
+
+
+def test_an_unfinished_run_is_refused(trained_runs, tmp_path):
+    """Its later tasks would count as accuracies of 0, and its checkpoint be lost."""
+    where = tmp_path / "run"
+    shutil.copytree(trained_runs["mlp"], where)
+    (where / "done").unlink()
+    for name in ("accuracy", "loss"):
+        table = np.load(where / f"{name}.npy")
+        table[2] = 0
+        np.save(where / f"{name}.npy", table)
+    status, out, err = trained.command("forget", where, "--task=1", f"--out={tmp_path}/out")
+    assert status == 2 and out == "" and not (tmp_path / "out").exists()
+    assert "has not learned all its tasks (task 3 is next): let it finish" in err
 
 
 def test_means_leave_forgotten_tasks_out():

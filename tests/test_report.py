@@ -197,6 +197,16 @@ def test_what_is_missing_is_named_with_its_command(runs, tmp_path):
     assert any("rho" in lack.what for lack in lacks) and any("Fig. 4" in k.what for k in lacks)
 
 
+def test_runs_that_extend_others_are_given_no_command(runs, tmp_path):
+    """A single command cannot train their like, since each begins with a run of its own."""
+    records, _ = read.read_all([runs / "hat"])
+    for record in records:
+        record.config.extends.update(run="first", tasks=(2,))
+    _, _, lacks = write.write(records, tmp_path / "out")
+    assert any("no runs of random" in lack.what for lack in lacks)
+    assert not [c for lack in lacks for c in lack.commands if "extends" in c or "baseline.py" in c]
+
+
 def test_a_reference_is_of_the_same_tasks(runs):
     records, _ = read.read_all([runs])
     (hat,) = [r for r in records if r.where.parts[-2:] == ("hat", "seed1")]

@@ -105,6 +105,8 @@ def test_all_approaches_on_all_experiments(folder):
     assert "ρ≤2" in text and ("forward transfer" in text) == bool(slow)
     # Nothing is run twice; what is missing is.
     (folder / "all" / "digits-sgd-seed0" / "done").unlink()
+    listed = command(folder, "tiny.py", "--workdir=all", "--dry_run").stdout
+    assert "unfinished digits-sgd-seed0\n" in listed and listed.count("finished ") == count
     again = command(folder, "tiny.py", "--workdir=all")
     assert again.returncode == 0 and again.stdout.count("finished before") == count - 1
     assert again.stdout.count("results in") == 1

@@ -87,7 +87,7 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-SCARCE = 0.05  # with a smaller share of free units in a layer, a task can hardly learn
+SCARCE = 0.05  # with a smaller share of free units in a layer, a task may learn less
 
 
 def scarce(past: dict[str, np.ndarray], replica: int) -> dict[str, float]:

@@ -119,6 +119,13 @@ def load(where: str | Path) -> Model:
         if (where / "done").exists():
             raise InputError(f"{where} has no model: give the run that this is a copy of")
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
+    name = config.get("network", {}).get("name")
+    if isinstance(name, str) and name not in networks.NETWORKS:
+        raise InputError(
+            f"{where} cannot be loaded: its network {name!r} is not registered. In Python call "
+            "hatjax.register first; give a command the run's configuration file, which registers "
+            "it, by --config=FILE"
+        )
     try:
         configs.check(config)
         tasks = results.read_tasks(where / "tasks.npz")

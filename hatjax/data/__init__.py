@@ -65,10 +65,9 @@ def load(name: str, where: Path, size: tuple[int, int] | None = None) -> Raw:
             "root by --config.data.root=DIR or $HATJAX_DATA"
         ) from error
     if name not in sources.SOURCES:
-        raise unknown(
-            f"image set (looked for in {where}; add your own as a file NAME.npz there)",
-            name,
-            known,
+        raise InputError(
+            f"{unknown('image set', name, known)} Looked for in {where}: put one of your own there "
+            f"as {name}.npz, or as folders {name}/train/CLASS and {name}/test/CLASS of images"
         )
     return sources.load(name, where)
 

@@ -47,6 +47,8 @@ class Progress:
         return [r for r in range(len(self.acc)) if r not in self.diverged]
 
     def __str__(self) -> str:
+        if not self.task and not self.epoch:
+            return "the initial parameters"
         after = f", epoch {self.epoch}" if self.epoch else ""
         return f"task {self.task + bool(self.epoch)}{after}"
 

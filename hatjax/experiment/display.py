@@ -113,7 +113,7 @@ class Reporter:
         runs = f" in {len(layers)} of {self.replicas} runs" if self.replicas > 1 else ""
         self.console.print(
             f"warning: few units are free before task {t + 1}/{len(self.tasks)}{runs} ({shares}), "
-            "so it can hardly learn: widen the layers (--config.network.widths), or penalise units "
+            "so it may learn less: widen the layers (--config.network.widths), or penalise units "
             "more, so that tasks use fewer (--config.approach.c)"
         )
 

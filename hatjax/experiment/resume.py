@@ -1,5 +1,6 @@
 """Start the runs of a program, or resume them from their checkpoint."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def begin_or_resume(
         notes = [f"checkpoint {path} is damaged: going back" for path in damaged]
         found = {"number": number, "damaged": [str(path) for path in damaged], "notes": notes}
         if number is None:
-            if checkpoint.exists(folder):
+            if checkpoint.exists(folder) or any(map(begun, inputs.places)):
                 notes.append(f"no whole checkpoint is left in {folder}: beginning anew")
             return found
         about = checkpoint.read_about(folder, number)
@@ -68,6 +69,11 @@ def begin_or_resume(
         notes = [*notes, f"going on after {progress}"]
     replicas.by_first(reset_workdirs)
     return progress, notes
+
+
+def begun(place: Path) -> bool:
+    """Whether a workdir holds what an unfinished run has saved."""
+    return os.path.exists(place / "metrics.jsonl") and not os.path.exists(place / "diverged")
 
 
 def begin(inputs: Inputs, approach: Approach, program: train.Program) -> Progress:

@@ -15,7 +15,7 @@ from hatjax.analysis import metrics, models
 from hatjax.analysis.models import Model
 from hatjax.config import grid
 from hatjax.data import feed, tasks
-from hatjax.errors import Diverged, Interrupted
+from hatjax.errors import Diverged, InputError, Interrupted
 from hatjax.experiment import compilation, display, extending, loop, stop, sweep, tensorboard
 from hatjax.experiment.inputs import Inputs
 from hatjax.experiment.memory import advice
@@ -199,6 +199,10 @@ def prepare_workdirs(
 
     Raises InputError, before anything is written, if one cannot be used.
     """
+    if "" not in runs and (folder / "config.json").is_file():
+        raise InputError(
+            f"workdir {folder} holds a single run, not a sweep: choose another with --workdir=DIR"
+        )
     for name, config in runs.items():
         files.check(folder / name, config, overwrite)
     for name in runs:

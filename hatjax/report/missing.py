@@ -24,18 +24,25 @@ def missing(groups: Groups, found: Runs, drawn: Iterable[str]) -> list[Missing]:
     every = [record for records in groups.values() for record in records]
     lacks: list[Missing] = []
     for name, records in groups.items():
-        lacks += unfinished(name, records)
+        own = [*unfinished(name, records)]
         if several_tasks(records):
-            lacks += references(name, records, every)
-            lacks += approaches(name, records)
-        lacks += seeds(name, records)
-        lacks += undefined(name, records, found, every)
+            own += references(name, records, every)
+            own += approaches(name, records)
+        own += seeds(name, records)
+        own += undefined(name, records, found, every)
+        # A run that extends another begins with that one: no single command gives its like.
+        lacks += [m._replace(commands=()) for m in own] if extending(records) else own
     return [*lacks, *figures(groups, set(drawn))]
 
 
 def several_tasks(records: Sequence[Record]) -> bool:
     """Whether the runs have several tasks, or their number is not known yet."""
     return max(len(r.names) for r in records) != 1
+
+
+def extending(records: Sequence[Record]) -> bool:
+    """Whether any of the runs extends an earlier one."""
+    return any(r.config.extends.run for r in records)
 
 
 def compared(records: Sequence[Record]) -> list[Record]:
@@ -118,7 +125,7 @@ def undefined(
 
 def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
     """The paper's figures that cannot be drawn from the runs."""
-    several = [name for name, records in groups.items() if several_tasks(records)]
+    several = [n for n, rs in groups.items() if several_tasks(rs) and not extending(rs)]
     with_hat = [name for name in several if any(r.approach == "hat" for r in groups[name])]
 
     def hat(*more: str) -> str:
@@ -132,7 +139,11 @@ def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
         "fig3": ("Fig. 3, ρ (rho) over the number of tasks: it needs random, joint and others", ()),
         "fig4": ("Fig. 4, the effect of s_max and c: it needs a grid of both", (grid,)),
         "fig5": ("Fig. 5, the capacity used over training: it needs a run of HAT", (hat(),)),
-        "fig6": ("Fig. 6, weights used again by later tasks: it needs a run of HAT", (hat(),)),
+        "fig6": (
+            "Fig. 6, weights used again by later tasks: it needs a run of HAT with its model, "
+            "which copies by --thin lack",
+            (hat(),),
+        ),
         "fig7": ("Fig. 7, accuracy against kept weights: it needs runs of one task", (alone,)),
     }
     yield from (Missing(*needs[kind]) for kind in needs if kind not in drawn)

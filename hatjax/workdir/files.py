@@ -33,6 +33,11 @@ def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
     except OSError as error:
         raise unwritable(where, error) from error
     there = [p.name for p in where.iterdir() if not TEMPORARY.fullmatch(p.name)]
+    if (where / "plan.json").is_file() and not (where / "config.json").exists():
+        raise InputError(
+            f"workdir {where} holds a sweep of hatjax, each run in a folder of its own: repeat the "
+            "sweep's command (--config.seeds, --config.grid), or choose another with --workdir=DIR"
+        )
     if there and not (where / "config.json").exists():
         raise InputError(
             f"workdir {where} holds files that are not a run of hatjax ({', '.join(there[:3])}): "
