@@ -2,10 +2,14 @@
 
     python -m hatjax.main --config configs/baseline.py:sgd,pmnist
     python -m hatjax.main --config configs/baseline.py:ewc,cifar100,resnet18
+    python -m hatjax.main --config configs/baseline.py:packnet,fashion_mnist-split5,same
 
-In the MNIST experiments the published baselines use their own network, 3 x 800 units; "same" gives
-them HAT's, 2 x 2000. NETWORK replaces that of the experiment: mlp, alexnet, convnet, resnet18,
-resnet34 or vit.
+EXPERIMENT may also be NAME-splitCOUNT or NAME-permutedCOUNT: any image set in the data root, in so
+many tasks by class or of permuted pixels.
+
+In the MNIST experiments and on image sets of your own all approaches but HAT and AdaHAT use the
+published baselines' network, 3 x 800 units; "same" gives them HAT's, 2 x 2000. NETWORK replaces
+that of the experiment: mlp, alexnet, convnet, resnet18, resnet34 or vit.
 """
 
 from hatjax import config

@@ -11,6 +11,7 @@ from hatjax import cli, config, data, plans, study
 from hatjax.config import file, grid
 from hatjax.errors import InputError, Interrupted
 from hatjax.experiment import description, run, stop, sweep
+from hatjax.workdir import files
 from tests import hostile
 from tests.installed import python
 
@@ -53,6 +54,18 @@ def test_a_value_as_a_user_writes_it(text, value):
 def test_a_configuration_file_that_fails(tmp_path, content, says):
     (tmp_path / "mine.py").write_text(content)
     assert not hostile.told(file.load, str(tmp_path / "mine.py"), says=says)
+
+
+def test_any_approach_on_any_image_set():
+    c = file.load("baseline.py:ewc,fashion_mnist-split5,same")
+    assert (c.approach.name, c.data.sets, c.network.widths) == (
+        "ewc", ("fashion_mnist",), (2000, 2000)
+    )  # fmt: skip
+    assert (c.experiment, c.tasks.kind, c.tasks.count) == ("fashion_mnist-split5", "split", 5)
+    assert file.load("baseline.py:ewc,a-b-permuted12,alexnet").network.name == "alexnet"
+    hat, also = file.load("baseline.py:hat,x-permuted3"), file.load("hat_permuted.py:x,3")
+    assert not files.differences(hat, also)
+    assert not hostile.told(file.load, "baseline.py:ewc,x-split", says="On any image set: NAME-")
 
 
 def test_a_configuration_file_by_path_and_by_name(tmp_path, monkeypatch):

@@ -10,20 +10,34 @@ from hatjax.config.experiments import EXPERIMENTS
 from hatjax.config.registry import APPROACHES, NETWORKS
 from hatjax.errors import InputError, unknown
 
+OF_SET = re.compile(r"(.+)-(split|permuted)([0-9]{1,9})")  # an experiment on any image set
+
 
 def make(
     experiment: str, approach: str, same: bool = False, network: str | None = None
 ) -> ConfigDict:
     """The configuration of an experiment and an approach by name; InputError if one is unknown.
 
-    In the MNIST experiments the published baselines have a smaller network than HAT, with a third
-    of its parameters; `same` gives them HAT's. `network` is one of NETWORKS in place of the
-    experiment's.
+    Besides EXPERIMENTS there is one for any image set in the data root and any number of tasks:
+    "cifar10-split5", by class, and "cifar10-permuted10", of permuted pixels.
+
+    In the MNIST experiments all approaches but HAT and AdaHAT have a smaller network, with a third
+    of its parameters, as in the published code; `same` gives them HAT's. `network` is one of
+    NETWORKS in place of the experiment's.
     """
+    if parts := OF_SET.fullmatch(experiment):
+        name, kind, count = parts.groups()
+        c = make("digits" if name == "digits" else "pmnist", approach, same, network)
+        c.experiment, c.data.sets = experiment, (name,)
+        c.tasks.kind, c.tasks.count = kind, int(count)
+        return c
     if network is not None and network not in NETWORKS:
         raise unknown("network", network, NETWORKS)
     if experiment not in EXPERIMENTS:
-        raise unknown("experiment", experiment, EXPERIMENTS)
+        raise InputError(
+            f"{unknown('experiment', experiment, EXPERIMENTS)} On any image set: NAME-split5, by "
+            "class, or NAME-permuted10"
+        )
     if approach not in APPROACHES:
         raise unknown("approach", approach, APPROACHES)
     e, spec = EXPERIMENTS[experiment], APPROACHES[approach]
@@ -125,11 +139,7 @@ def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     name, _, count = arg.partition(",")
     if not name or not re.fullmatch("[0-9]{1,9}", count):
         raise InputError(f"argument {arg!r}: expected NAME,COUNT, as in hat_{kind}.py:mnist,5")
-    c = make("digits" if name == "digits" else "pmnist", approach)
-    c.experiment = f"{name}-{kind}{count}"
-    c.data.sets = (name,)
-    c.tasks.kind, c.tasks.count = kind, int(count)
-    return c
+    return make(f"{name}-{kind}{count}", approach)
 
 
 def in_tasks(experiment: str, arg: str, approach: str) -> ConfigDict:
