@@ -81,9 +81,10 @@ def infer_task(model: Model, x: Array, how: str = "each") -> int:
 
     The paper's networks have one head for all tasks. With a head for every task, as here, the
     superposed one says little, and the gradients are often wrong. `x` are network inputs "n h w c",
-    normalised and in the order of pixels in which a network shall see them (`inputs`): raw images
-    do not say how, where tasks differ in that. Raises InputError for tasks of different numbers of
-    classes, other shapes, another `how`, and gradients of a model without masks over weights.
+    normalised and in the order of pixels in which the network shall see them (`inputs`): with raw
+    images it would be unclear which task's normalisation and order to use. Raises InputError for
+    tasks of different numbers of classes, other shapes, another `how`, and gradients of a model
+    without masks over weights.
     """
     if how not in ("each", "gradient", "binary"):
         raise InputError(f"how = {how!r}: expected 'each', 'gradient' or 'binary'")

@@ -2,9 +2,9 @@
 
 HAT, but the weights that earlier tasks use are slowed instead of held. A used weight moves less,
 the more tasks use it, and the larger the share of the free units is that the current task's gates
-take. So a task can still learn when few units are free. Earlier tasks may change: it does not
-promise HAT's bit-identical past. The equations are as in the authors' code
-(continual-learning-arena, adahat.py).
+take. Since nothing is held completely, a task can still learn when few units are free. Earlier
+tasks may change: it does not promise HAT's bit-identical past. The equations are as in the
+authors' code (continual-learning-arena, adahat.py).
 """
 
 from typing import Any, NamedTuple
@@ -48,8 +48,8 @@ def shares(past: dict[str, dict], task: Array, axes: Any, net: Tree) -> Tree:
     """As protection.shares, but used weights are `slowed` in place of held.
 
     `past` has "uses", {gate: "units"}, how many tasks use each unit, and "r", {gate: float32[]}. n
-    is the smaller use of the units on a weight's axes, r that of the gate on its last axis, which
-    is its own layer's.
+    is the smaller of these counts over the units on a weight's axes, r that of its output layer,
+    the gate on its last axis.
     """
 
     def one(p: Array, rule: Any) -> Array:

@@ -50,8 +50,8 @@ def remembering(config: ConfigDict, network: Network, head: Head | None = None) 
     memory: "buffer", a replay.Buffer of config.approach.buffer places, and "filling", 1 during a
     task's first epoch, else 0. Every example counts once, however many epochs its task takes: each
     of all tasks so far has the same chance to be kept. The parameters that a schedule restores at
-    the end of a task change nothing about that; an epoch that is taken back takes back what it
-    kept, and the next one fills the buffer.
+    the end of a task change nothing about that. If an epoch is undone (its loss was not a number),
+    the examples that it stored are removed, too, and the next epoch fills the buffer.
 
     A replayed example goes to the head of its own task. The norms are shared by all tasks
     (rows.SHARED), as in joint training. `head` says which heads may move: the others would be

@@ -38,9 +38,9 @@ def make(config: ConfigDict, network: Network) -> Approach:
     in the first task.
 
     The published code takes the sum over the batch, so that lambda = 0.05 pulls twice as strongly
-    in batches of twice the size; BATCH makes the mean as strong as that sum in its own batches. Its
-    h are what the head reads in training: with dropout in the layers below, and none between the
-    last layer and the heads (hatjax.fidelity; a network without `undropped` has its own).
+    in batches of twice the size; BATCH makes the mean as strong as that sum in its own batches.
+    There h is what the head reads in training: with dropout in the layers below, and none between
+    the last layer and the heads (hatjax.fidelity; a network without `undropped` has its own).
     """
     chosen = departures(config)
     if not chosen.distance_without_dropout:

@@ -57,8 +57,8 @@ def owned(params: Tree, memory: Tree, task: Array) -> Tree:
 
 
 def free(own: Tree, memory: Tree, step: Step) -> Tree:
-    """How far the parameters may move: weights without an owner, 1, and no others; after the task
-    has pruned, its own alone."""
+    """1 for weights that may move, 0 for others: those without an owner may; after the task has
+    pruned, its own alone."""
     mine = jnp.where(memory["turn"][step.task] > 0, step.seen + 1, 0)
     trunk = jax.tree.map(lambda owner: (owner == mine).astype(jnp.float32), memory["owner"])
     return sgd.everything(own, memory, step) | {"trunk": trunk}

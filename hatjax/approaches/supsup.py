@@ -23,7 +23,7 @@ class Settings(NamedTuple):
 
 
 def free(own: Tree, memory: Tree, step: Step) -> Tree:
-    """How far the parameters may move: the weights of the trunk not at all."""
+    """0 for the weights of the trunk, which never move, 1 for what may move."""
     trunk = jax.tree.map(lambda w: 0.0, own["trunk"])
     return sgd.everything(own, memory, step) | {"trunk": trunk}
 

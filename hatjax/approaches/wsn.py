@@ -24,7 +24,7 @@ class Settings(NamedTuple):
 
 
 def free(own: Tree, memory: Tree, step: Step) -> Tree:
-    """How far the parameters may move: weights in an earlier task's mask not at all."""
+    """0 for weights in the mask of an earlier task, which may not move, 1 for all others."""
     trunk = jax.tree.map(lambda held: 1 - held.astype(jnp.float32), memory["held"])
     return sgd.everything(own, memory, step) | {"trunk": trunk}
 

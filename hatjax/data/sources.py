@@ -36,7 +36,7 @@ def sklearn_folder() -> Path:
 
 
 def digits(where: Path) -> Raw:
-    """scikit-learn's 1,797 handwritten digits, 8x8, grey 0..16; every fifth is for testing."""
+    """scikit-learn's 1,797 handwritten digits, 8x8, grey, scaled to 0..255; every fifth tests."""
     table = np.loadtxt(sklearn_folder() / "datasets/data/digits.csv.gz", delimiter=",")  # n 65
     x, y = table[:, :-1], table[:, -1].astype(np.int64)
     x = np.round(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
