@@ -96,9 +96,12 @@ def gate(
 
     `task` counts from 0 and may be traced. Embeddings with a single row are those of the task.
     `sigmoid` is the usual one, whose derivative is 0 beyond s e = 17, or `exact_sigmoid`.
+    ValueError for a whole number that is none of the tasks; a traced one is not looked at.
     """
 
     def one(e: Array) -> Array:
+        if isinstance(task, int) and e.shape[0] > 1 and not 0 <= task < e.shape[0]:
+            raise ValueError(f"task {task}: the embeddings have the tasks 0..{e.shape[0] - 1}")
         mine = lax.dynamic_index_in_dim(e, task if e.shape[0] > 1 else 0, keepdims=False)
         return sigmoid(s * mine)
 
@@ -220,6 +223,8 @@ def optimizer(
     traced. `init` raises ValueError, naming the parameter, where gates and axes do not fit each
     other (hatjax.protection.check).
     """
+    if not hasattr(inner, "update"):
+        raise ValueError(f"inner = {inner!r}: expected an optimizer, as optax.adam(1e-3) gives")
     if gates is not None:
         each = {"net": inner, "gates": gates}
         inner = optax.multi_transform(each, {"net": "net", "gates": "gates"})

@@ -5,6 +5,7 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import hatjax
@@ -101,6 +102,8 @@ X, Y, X_TEST, Y_TEST = arrays()
         ([(X, Y[:-1], X_TEST, Y_TEST)], "60 images but 59 labels in train"),
         ([(X, Y, X_TEST[:0], Y_TEST[:0])], "x_test of shape .* is empty"),
         ([(X * np.nan, Y, X_TEST, Y_TEST)], "x_train holds numbers that are not finite"),
+        ([(np.ma.masked_equal(X, X[0, 0, 0]), Y, X_TEST, Y_TEST)], "x_train: .* a masked array"),
+        ([(X, np.ma.masked_equal(Y, 1), X_TEST, Y_TEST)], "y_train: .* a masked array: leave out"),
         ([(X.astype(str), Y, X_TEST, Y_TEST)], "task 0: x_train is <U"),
         ([(X, Y, X_TEST, Y_TEST + 1)], "y_test holds the labels 3, which"),
         ([(X[:3], Y[:3], X_TEST, Y_TEST)], "no valid images: .*, or change tasks.valid or data"),
@@ -130,7 +133,8 @@ def test_arrays_that_cannot_be_used(sets, says, tmp_path):
         ({"data": {"image": (3, 3, 1)}}, "the arrays tell it"),
         ({"approach": 3}, "approach = 3: expected a name"),
         ({"approach.c": -1.0}, "^approach.c = -1.0"),
-        ({"network": 3}, "unknown setting 'network'"),
+        ({"network": 3}, "network = 3: expected a name or a dict.*, or a Flax module"),
+        ({"optimizer": optax.sgd(0.1)}, "optimizer = .*: expected a name or a dict"),
         ({"approach": "hta"}, "Did you mean 'hat'"),
         ({"seeds": 3}, "call it for each seed"),
         ({"s_max": 100}, r"Did you mean 'approach.s_max', written as \*\*{'approach.s_max': 100}"),

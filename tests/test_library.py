@@ -120,6 +120,17 @@ def test_a_network_is_probed_in_ones_own_loop():
         hj.probe(lambda p, a: jnp.tanh(x @ p["w"]) @ p["v"], net, axes, {"f": 6})
 
 
+def test_what_does_not_fit_is_told():
+    gates = hj.init_gates(jax.random.key(0), {"f": 6}, tasks=2)
+    for task in (2, -1):
+        with pytest.raises(ValueError, match=f"task {task}: the embeddings have the tasks 0..1"):
+            hj.gate(gates, task, 400.0)
+    with pytest.raises(ValueError, match="expected an optimizer, as optax.adam.1e-3. gives"):
+        hj.optimizer(optax.adam, {})
+    with pytest.raises(ValueError, match=r"the rule '\(w' is no regular expression: "):
+        hj.axes({"w": jnp.ones((4, 6))}, {"(w": (None, "f")})
+
+
 def test_the_method_stands_alone():
     """hat.py and protection/ import jax, optax and numpy alone, and HAT is short."""
     allowed = {"jax", "optax", "numpy", "collections", "functools", "re", "typing"}

@@ -185,7 +185,7 @@ def test_a_nested_network_of_ones_own(tmp_path, capsys):
     del config.NETWORKS["Nested"]  # as in another process
     with pytest.raises(InputError, match="unknown network 'Nested'.*register it first"):
         pickle.loads(kept)
-    with pytest.raises(InputError, match="unknown network 'Nested'.*register it first"):
+    with pytest.raises(InputError, match="its network 'Nested' is not registered. In Python call"):
         hatjax.load(tmp_path / "run")
 
 

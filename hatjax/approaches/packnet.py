@@ -140,7 +140,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     memory: "owner", uint8, a tree like the trunk: 0 for a weight without an owner, k for one of the
     k-th task learned; "turn" "T" int32, that k of each task, 0 before it has pruned.
-    InputError for more than 255 tasks.
+    InputError for more than 255 tasks, and where tasks share no weights.
     """
     base = sgd.make(config, network, free)
     tasks = len(network.classes)
@@ -149,6 +149,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
             f"config.tasks.count: {tasks} tasks: PackNet keeps the owner of a weight in one byte, "
             "so it learns at most 255"
         )
+    subnetworks.check_shared(network)
 
     def init(key):
         params, _ = base.init(key)

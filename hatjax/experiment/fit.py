@@ -99,11 +99,17 @@ def flat(settings: dict) -> dict[str, object]:
     given: dict[str, object] = {}
     for name, value in settings.items():
         if name == "network" and hasattr(value, "rules"):  # a Flax module
-            name_of = type(value).__name__
+            name_of = value.__name__ if isinstance(value, type) else type(value).__name__
             networks.register(name_of, functools.partial(_module, value))
             value = name_of
-        if name in ("network", "optimizer") and isinstance(value, str):
-            value = {"name": value}
+        if name in ("network", "optimizer"):
+            value = {"name": value} if isinstance(value, str) else value
+            if not isinstance(value, dict):
+                module = ", or a Flax module with `units` and `rules`" * (name == "network")
+                raise InputError(
+                    f"{name} = {shown(value)}: expected a name or a dict, as in {name}="
+                    f"{{'FIELD': VALUE}}{module}"
+                )
         given |= _flat(name, value)
     return given
 

@@ -38,8 +38,10 @@ def prepare(config: ConfigDict, sequence: list[Task] | None = None) -> tuple[lis
     image = sequence[0].train.x.shape[1:]
     network = networks.make(config, image, tasks.by_row(sequence, "classes"))
     networks.check_memory(network, times=3)  # parameters, gradients and the best parameters
-    if network.units and config.network.name not in networks.OURS:  # tests probe ours
-        networks.probe(network, image)
+    if config.network.name not in networks.OURS:  # tests probe ours
+        networks.check_training(network, image)
+        if network.units:
+            networks.probe(network, image)
     return sequence, network
 
 

@@ -11,6 +11,7 @@ To add one, put its file into hatjax/networks/architectures, or call `register`.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from ml_collections import ConfigDict
 from hatjax import hat, protection
 from hatjax.config import APPROACHES, NETWORKS, NetworkSpec
 from hatjax.data import memory
-from hatjax.errors import InputError, unknown
+from hatjax.errors import InputError, oneline, unknown
 from hatjax.networks import head, rows
 from hatjax.networks.layers import affine_magnitudes, affine_squares, convolution, real_examples
 from hatjax.networks.precision import at_precision
@@ -119,6 +120,27 @@ def _make(config: ConfigDict, image: tuple[int, ...], classes: tuple[int, ...]) 
         raise InputError(f"network {name!r}: {error}") from error
 
 
+def check_training(network: Network, image: tuple[int, ...]) -> None:
+    """Raise InputError for a module of one's own that cannot be trained, before anything is.
+
+    Its training call is traced, not computed.
+    """
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+
+    def train(params: Tree, x: Array, key: Array) -> Array:
+        return network.apply(params, x, 0, jnp.float32(1), key=key).features
+
+    try:
+        jax.eval_shape(train, shapes, x, jax.random.key(0))
+    except Exception as error:  # whatever a module does
+        raise InputError(
+            f"the network cannot be trained ({type(error).__name__}: {oneline(error)}): its module "
+            'is given the random numbers "dropout", may change "batch_stats", and takes `train`, '
+            "if it needs to know: __call__(x, gates, train)"
+        ) from error
+
+
 def probe(network: Network, image: tuple[int, ...]) -> None:
     """Raise InputError if closed units of a gated network show in its outputs.
 
@@ -133,7 +155,9 @@ def probe(network: Network, image: tuple[int, ...]) -> None:
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     params = {part: jax.tree.map(drawn, shapes[part]) for part in network.axes}
     stats = jax.tree.map(lambda p: np.ones(p.shape, p.dtype), shapes["stats"])
-    x = rng.uniform(-1, 1, (2, *image)).astype(np.float32)
+    # Many images, and far ones: something like the k largest units shows only for some of them.
+    count = max(8, min(64, 2**18 // math.prod(image)))
+    x = rng.uniform(-3, 3, (count, *image)).astype(np.float32)
 
     def outputs(net: Tree, a: dict[str, Array]) -> Array:
         # A single row of embeddings, far enough out that gates are exactly 0 or 1.
@@ -159,6 +183,9 @@ def wrap(
     What the module's rules call PER_TASK, and its running statistics, it has once; the network has
     them for every task. Raises ValueError as hatjax.axes and protection.check do.
     """
+    if isinstance(trunk, type):
+        name = trunk.__name__
+        raise ValueError(f"{name} is a class: give a module made from it, as {name}()")
     tasks, units = len(classes), dict(getattr(trunk, "units", {}))
     rules = getattr(trunk, "rules", None)
     if rules is None or not units:
@@ -166,6 +193,10 @@ def wrap(
             f"the module {type(trunk).__name__} has no "
             f"{'units, {gate: how many it closes}' if not units else 'rules, as hatjax.axes takes'}"
         )
+
+    for gate, n in units.items():
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"its units have {gate!r}: {n!r}: expected how many, from 1 on")
 
     def open_gates() -> dict[str, Array]:
         """The gates of a network without gates: ones, which the compiler removes."""
@@ -181,15 +212,20 @@ def wrap(
         more: dict[str, Any] = {"train": False} if takes_train else {}
         return nn.meta.unbox(trunk.init(key, jnp.zeros((1, *image)), open_gates(), **more))
 
-    shapes = jax.eval_shape(variables, jax.random.key(0))
+    shapes = _shapes(variables, units, jax.random.key(0))
     if strange := shapes.keys() - {"params", "batch_stats"}:
         raise ValueError(
             f"it has variables of the kind {min(strange)!r}: expected parameters and batch_stats"
         )
+    for path, p in flatten_dict(shapes["params"], sep="/").items():
+        if not jnp.issubdtype(p.dtype, jnp.inexact):
+            raise ValueError(f"parameter {path} is {p.dtype}: expected numbers that can be trained")
     axes = protection.axes(shapes["params"], rules)
-    features = jax.eval_shape(
-        lambda v: call(trunk, v, jnp.zeros((1, *image)), open_gates(), False), shapes
+    features = _shapes(
+        lambda v: call(trunk, v, jnp.zeros((1, *image)), open_gates(), False), units, shapes
     )
+    if not isinstance(features, jax.ShapeDtypeStruct):
+        raise ValueError(f"it gives a {type(features).__name__}: expected features [examples, d]")
     if features.ndim != 2:
         raise ValueError(f"its features are of shape {features.shape}: expected [examples, d]")
     d = features.shape[1]
@@ -268,6 +304,19 @@ def wrap(
         undropped=undropped,
         image=image,
     )
+
+
+def _shapes(function: Callable, units: Mapping[str, int], *args: Any) -> Any:
+    """jax.eval_shape of a call of a module; ValueError, with what is expected, if that fails."""
+    try:
+        return jax.eval_shape(function, *args)
+    except (InputError, ValueError):
+        raise
+    except Exception as error:  # whatever a module does
+        raise ValueError(
+            f"its __call__ fails ({type(error).__name__}: {oneline(error)}): expected "
+            f"__call__(x, gates) or __call__(x, gates, train), with the gates {', '.join(units)}"
+        ) from error
 
 
 def split(params: Tree, axes: Tree) -> tuple[Tree, Tree]:

@@ -20,10 +20,11 @@ def probe(
     """Raise ValueError, naming the parameter, for a network that protection cannot hold still.
 
     `apply(net, a)` gives the network's outputs on some inputs under the gates a {gate: "units"},
-    without dropout. About half of the units are closed. Then every weight that a later task could
-    change, since it leads to or from a closed unit, is changed at random. The outputs must stay the
-    same, bit by bit. They do not if something reads closed units before they are multiplied by
-    their gate, most often a norm. It costs one compilation of `apply` and two calls.
+    without dropout; give it some dozens of inputs, since what depends on the largest of the units,
+    say, shows only for some. About half of the units are closed. Then every weight that a later
+    task could change, since it leads to or from a closed unit, is changed at random. The outputs
+    must stay the same, bit by bit. They do not if something reads closed units before they are
+    multiplied by their gate, most often a norm. It costs one compilation of `apply` and two calls.
     """
     rng = np.random.default_rng(seed)  # of NumPy: JAX would compile for every shape
     a = {  # at least one unit open, and one closed if there are two

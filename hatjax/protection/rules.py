@@ -71,7 +71,11 @@ def gate_on(axis: Axis) -> str | None:
 
 def _matched(name: str, shape: tuple[int, ...], rules: Mapping[str, Any]) -> Any:
     """The rule of a parameter; ValueError if there is none, or it cannot be its rule."""
-    pattern = next((pattern for pattern in rules if re.fullmatch(pattern, name)), None)
+    try:
+        pattern = next((pattern for pattern in rules if re.fullmatch(pattern, name)), None)
+    except re.error as error:
+        told = f"the rule {error.pattern!r} is no regular expression: {error}"
+        raise ValueError(told) from error
     if pattern is None:
         raise ValueError(
             f"parameter {name} of shape {shape} matches no rule, so it would be trained "

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hatjax.errors import InputError
 from hatjax.networks.layers import uniform
 from hatjax.training.losses import cross_entropy
 from hatjax.types import Approach, Array, Network, Tree
@@ -97,6 +98,15 @@ def share_of(masks: Tree) -> Array:
     return sum(jnp.sum(m, dtype=jnp.float32) for m in leaves) / sum(m.size for m in leaves)
 
 
+def check_shared(network: Network) -> None:
+    """Raise InputError for a network all of whose weights are PER_TASK: there are none to mask."""
+    if not jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0))["trunk"]):
+        raise InputError(
+            "all parameters of the network are PER_TASK, so there are no weights for tasks to "
+            "share: give some a gate in its rules, or take --config.approach.name=sgd"
+        )
+
+
 def make(base: Approach, network: Network) -> Approach:
     """`base`, with a trunk of which every task uses the top c of each parameter, by scores.
 
@@ -107,6 +117,7 @@ def make(base: Approach, network: Network) -> Approach:
     parameter, and "learned" "T" int32, 1 for the tasks whose mask is there.
     """
     tasks = len(network.classes)
+    check_shared(network)
 
     def init(key):
         params, memory = base.init(key)
