@@ -138,6 +138,19 @@ def test_checkpoints_that_were_removed(cut, whole, tmp_path, capsys):
     same(whole, where)
 
 
+def test_a_workdir_by_a_way_through_another_folder(cut, whole, tmp_path):
+    """TensorStore takes no ".." in a path; and one with a backslash it would lose."""
+    (tmp_path / "other").mkdir()
+    where = tmp_path / "other" / ".." / "w"
+    cut(lambda: run.run(small(), where), (1, 2))
+    run.run(small(), where)
+    same(whole, tmp_path / "w")
+    assert models.load(where).names == models.load(whole).names
+    with pytest.raises(InputError, match="has a backslash in its path"):
+        run.run(small(), tmp_path / "a\\b")
+    assert not (tmp_path / "a\\b").exists()
+
+
 def test_a_sweep_and_a_single_run_do_not_mix(whole, whole_sweep):
     with pytest.raises(InputError, match="holds a single run, not a sweep"):
         run.run_sweep(whole, seeds(3), quiet=True)

@@ -26,6 +26,11 @@ def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
     Raises InputError if it is not writable, or holds anything but a run of the same configuration
     (with `overwrite`, of any configuration).
     """
+    if os.sep == "/" and "\\" in str(where.resolve()):
+        raise InputError(
+            f"workdir {where} has a backslash in its path, which the library that saves models "
+            "(TensorStore) takes for a separator: choose another with --workdir=DIR"
+        )
     try:
         where.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=where):

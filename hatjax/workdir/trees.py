@@ -33,7 +33,7 @@ def save(path: Path, tree: Tree) -> None:
     check_disk_space(path.parent, tree)
     with whole_or_nothing(path):
         with _orbax().StandardCheckpointer(multiprocessing_options=options) as checkpointer:
-            checkpointer.save(path.absolute(), tree)
+            checkpointer.save(path.resolve(), tree)
         write_sums(path)
 
 
@@ -72,7 +72,7 @@ def load(path: Path, shapes: Tree) -> Tree:
         raise ValueError(f"{path / bad[0]} is damaged or missing")
     check_shapes(path, shapes)
     with _orbax().StandardCheckpointer(multiprocessing_options=this_process_only()) as checkpointer:
-        return checkpointer.restore(path.absolute(), shapes)
+        return checkpointer.restore(path.resolve(), shapes)
 
 
 def check_disk_space(folder: Path, tree: Tree, more: int = 0) -> None:
@@ -90,7 +90,7 @@ def check_shapes(path: Path, shapes: Tree) -> None:
     """
     import tensorstore  # Orbax stores arrays with it
 
-    base = {"driver": "file", "path": f"{path.absolute()}/"}
+    base = {"driver": "file", "path": f"{path.resolve()}/"}  # which takes no ".."
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
     found = {key.decode(): store.read(key).result().value for key in store.list().result()}
     for names, leaf in jax.tree.leaves_with_path(shapes):
@@ -179,7 +179,7 @@ def _manager(folder: Path, keep: int | None = None):
         enable_async_checkpointing=False,
         multiprocessing_options=this_process_only(),
     )
-    return _orbax().CheckpointManager(folder.absolute(), options=options)
+    return _orbax().CheckpointManager(folder.resolve(), options=options)
 
 
 def this_process_only():
