@@ -26,6 +26,12 @@ def test_the_share_of_movement_by_hand():
     np.testing.assert_array_equal(got["head"], [[0], [1]])
 
 
+@pytest.mark.parametrize("r", [0.0, 1e-45, 3e38, np.inf])
+def test_an_unused_weight_moves_freely_at_the_edges_of_float32(r):
+    got = adahat.slowed(jnp.array([0.0, 1.0]), jnp.float32(r))
+    np.testing.assert_allclose(got, [1, 1 if r > 1 else 0], atol=1e-29)
+
+
 def test_the_intensity_by_hand():
     a, past = {"a": jnp.array([1.0, 0.0, 1.0, 0.5])}, {"a": jnp.array([1.0, 0.0, 0.0, 0.0])}
     # Of three free units the task takes 1.5: R = 0.5, so r = 0.3 / (0.1 + 0.5).

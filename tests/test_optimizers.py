@@ -7,6 +7,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+import hatjax
 from hatjax import approaches, config
 from hatjax.data import feed
 from hatjax.errors import InputError
@@ -85,6 +86,20 @@ def rates(schedule: str, epochs: int = 4, failing: int | None = None) -> list[fl
     last, _ = s.best(state, params, {}, step)
     assert float(last["w"][0]) == (0 if schedule == "plateau" else epochs - 1)
     return found
+
+
+@pytest.mark.parametrize("name", ["sgd", "packnet"])  # which begins anew after pruning
+def test_moments_know_the_rate_of_the_first_step(name):
+    """optax.rprop keeps its step sizes from its start on; with those of a rate of 0 it learns
+    nothing."""
+    x, y = np.random.default_rng(0).normal(size=(40, 4, 4)), np.arange(40) % 2
+    how = dict(network={"widths": (5,)}, optimizer="rprop", lr=0.01, schedule="constant")
+    first, later = (
+        hatjax.fit([(x, y, x[:8], y[:8])], name, epochs=n, quiet=True, **how).model.params["trunk"]
+        for n in (3, 9)
+    )
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), first, later)
+    assert all(jax.tree.leaves(changed))
 
 
 def test_schedules():

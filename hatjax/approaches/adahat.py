@@ -31,7 +31,11 @@ class Settings(NamedTuple):
 
 
 def slowed(n: Array, r: Array) -> Array:
-    """r / (n + r) (eq. 8), by which the gradient of a weight is multiplied that n tasks use."""
+    """r / (n + r) (eq. 8), by which the gradient of a weight is multiplied that n tasks use.
+
+    A weight that none uses has 1, also where r is 0 or infinite in float32.
+    """
+    r = jnp.clip(r, 1e-30, 1e30)
     return r / (n + r)
 
 

@@ -60,7 +60,9 @@ def make(config: ConfigDict, network: Network) -> Approach:
     def init(key):
         params, _ = base.init(key)
         zeros = jax.tree.map(jnp.zeros_like, params["trunk"])
-        return params, {"old": zeros, "importance": zeros, "way": zeros}
+        # Sums over all steps, in float32 also where the parameters are not.
+        sums = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), zeros)
+        return params, {"old": zeros, "importance": sums, "way": sums}
 
     def begin_task(params, memory, step):
         zeros = jax.tree.map(jnp.zeros_like, memory["way"])

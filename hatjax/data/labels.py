@@ -4,6 +4,7 @@ from numbers import Real
 
 import numpy as np
 
+from hatjax.data import lazy
 from hatjax.errors import InputError, shown
 
 Labels = tuple[str, ...] | tuple[int, ...]
@@ -67,7 +68,7 @@ def flat(y, where: str) -> np.ndarray:
     """
     columns = getattr(y, "columns", None)
     try:
-        y = np.asarray(y)
+        y = lazy.array(y)
     except ValueError as error:
         raise InputError(f"{where}: expected an array of labels, got {error}") from error
     if y.ndim == 2 and y.shape[1] == 1:

@@ -39,7 +39,12 @@ def stays(x: Any) -> bool:
 
 
 def array(x: Any) -> np.ndarray:
-    """As numpy.asarray, but an array on the disk stays there."""
+    """As numpy.asarray, but an array on the disk stays there.
+
+    ValueError for a masked array with masked elements, whose values NumPy would bring back.
+    """
+    if np.ma.is_masked(x):
+        raise ValueError("a masked array: leave out examples with masked elements, or fill them in")
     return x if stays(x) else np.asarray(x)
 
 

@@ -126,7 +126,8 @@ def functions(config: ConfigDict, approach: Approach) -> Program:
         params, memory = approach.begin_task(params, memory, step)
         schedule, memory = approach.schedule.start(params, memory, step)
         own = approach.take(params, memory, step)
-        return State(params, memory, moments(approach, own, memory, step), schedule, key)
+        first = step._replace(lr=schedule.lr)  # which some optimizers keep (optax.rprop)
+        return State(params, memory, moments(approach, own, memory, first), schedule, key)
 
     def epoch(before: State, train: Data, valid: Data, turn: Turn, hyper: Hyper):
         order, key = f.shuffle(before, train)
@@ -219,7 +220,8 @@ def parts(config: ConfigDict, approach: Approach) -> Parts:
         )
         anew = approach.restarts(state.memory, memory, step)
         own = approach.take(params, memory, step)
-        optimizer = choose(anew, moments(approach, own, memory, step), state.optimizer)
+        fresh = moments(approach, own, memory, step._replace(lr=schedule.lr))
+        optimizer = choose(anew, fresh, state.optimizer)
         after = State(params, memory, optimizer, schedule, key)
         if config.on_nan == "stop":  # and from the schedule and the key before it, too
             after = choose(failed, before, after)
