@@ -22,9 +22,16 @@ QUICK = "--xla_backend_optimization_level=1"
 if Version(version("jaxlib")) < Version("0.11"):  # XLA ends the process for a flag it lacks
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
-if "HATJAX_TESTS" not in os.environ:  # a folder for all processes of this session
-    os.environ["HATJAX_TESTS"] = tempfile.mkdtemp(prefix="hatjax-tests-")
+# A folder for all processes of this session: in memory where that is large, since runs flush what
+# they save to the disk, and many tests wait for nothing else.
+MEMORY, NEEDED = Path("/dev/shm"), 4 * 2**30
+if "HATJAX_TESTS" not in os.environ:
+    roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED
+    where = MEMORY if roomy and "TMPDIR" not in os.environ else None
+    os.environ["HATJAX_TESTS"] = tempfile.mkdtemp(prefix="hatjax-tests-", dir=where)
     atexit.register(shutil.rmtree, os.environ["HATJAX_TESTS"], ignore_errors=True)
+    if where:  # pytest's folders of single tests, too
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", os.environ["HATJAX_TESTS"])
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["HATJAX_TESTS"] + "/xla")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 

@@ -360,6 +360,13 @@ def test_settings_are_what_differs_from_the_defaults():
             assert settings.different(config.make(experiment, approach)) == ({}, {})
     same = config.make("pmnist", "sgd", same=True)
     assert settings.different(same) == ({}, {"same": True})
+    # A network that is neither default is compared with HAT's, whatever the approach.
+    for approach in ("hat", "sgd", "wsn"):
+        c = config.make("pmnist", approach)
+        c.network.widths, c.network.dropout_in = (100, 100), 0.0
+        setting, variant = settings.different(c)
+        assert setting["network.widths"] == (100, 100) and setting["network.dropout_in"] == 0
+        assert not variant
     c = config.make("pmnist", "hat", network="resnet18")
     c.approach.c, c.lr = 2.0, 0.1
     assert settings.different(c) == ({"network.name": "resnet18", "lr": 0.1}, {"approach.c": 2.0})

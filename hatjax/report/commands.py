@@ -8,7 +8,7 @@ from pathlib import Path
 from hatjax import cli
 from hatjax.report.names import slug
 from hatjax.report.read import Record, shortest
-from hatjax.report.settings import known
+from hatjax.report.settings import WIDTHS, known
 
 
 def command(
@@ -20,7 +20,8 @@ def command(
     """
     like = next((r for r in records if r.approach == approach), records[0])
     experiment = known(like.config.experiment)
-    same = ",same" if any("same" in r.variant for r in records) else ""
+    # The setting of a network of other widths is what differs from HAT's (settings.different).
+    same = ",same" if any("same" in r.variant or WIDTHS in r.setting for r in records) else ""
     fields = dict(like.setting)
     if experiment != like.config.experiment:
         fields = {"experiment": like.config.experiment} | fields

@@ -16,6 +16,9 @@ NOT_COMPARED = (
 )  # fmt: skip
 
 
+WIDTHS = "network.widths"  # which tells the two default networks of a baseline apart
+
+
 def known(experiment: str) -> str:
     """The experiment of config.EXPERIMENTS whose defaults apply to `experiment`.
 
@@ -29,11 +32,15 @@ def different(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]
     """The setting and the variant of a run: fields that differ from the defaults.
 
     A baseline has two default networks: its own smaller MLP, and HAT's (config.make, `same`). With
-    HAT's, its variant is {"same": True}.
+    HAT's, its variant is {"same": True}. Any other network is compared with HAT's, for all
+    approaches, so that runs on one and the same network have the same setting.
     """
     approach = config.approach.name
     published, same = (from_defaults(config, s) for s in (False, True))
-    found = same | {"same": True} if len(same) < len(published) else published
+    if WIDTHS not in published:
+        found = published
+    else:
+        found = same if WIDTHS in same else same | {"same": True}
     own = ["same", *(f"network.{k}" for k in configs.APPROACHES[approach].network)]
     variant = {k: v for k, v in found.items() if k.startswith("approach.") or k in own}
     return {k: v for k, v in found.items() if k not in variant}, variant
