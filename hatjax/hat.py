@@ -221,7 +221,7 @@ def optimizer(
     (hatjax.approaches.adahat); `past` is then whatever it takes. Begin every task with
     tx.init(params), so that it starts with fresh moments. s_max, clip, e_max and cosh_max may be
     traced. `init` raises ValueError, naming the parameter, where gates and axes do not fit each
-    other (hatjax.protection.check).
+    other (hatjax.protection.check), and `update` for a past of other gates or numbers of units.
     """
     if not hasattr(inner, "update"):
         raise ValueError(f"inner = {inner!r}: expected an optimizer, as optax.adam(1e-3) gives")
@@ -245,6 +245,8 @@ def optimizer(
         **extra: Any,
     ) -> tuple[Tree, Tree]:
         e = params["gates"]
+        if shares is protection.shares:
+            protection.check_past(past, e)
         q = jax.tree.map(lambda q, e: compensate(q, e, s, s_max, cosh_max), grads["gates"], e)
         mine = jax.tree.map(lambda e: protection.row(task, e), e)
 

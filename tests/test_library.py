@@ -125,6 +125,12 @@ def test_what_does_not_fit_is_told():
     for task in (2, -1):
         with pytest.raises(ValueError, match=f"task {task}: the embeddings have the tasks 0..1"):
             hj.gate(gates, task, 400.0)
+    net = {"w": jnp.ones((4, 6))}
+    tx = hj.optimizer(optax.sgd(0.1), hj.axes(net, {"w": (None, "f")}))
+    params = {"net": net, "gates": gates}
+    for past, says in (({"f": jnp.zeros(1)}, r"\(1,\)"), ({}, "nothing")):
+        with pytest.raises(ValueError, match=f"past has {says} for the gate 'f': expected .6,."):
+            tx.update(params, tx.init(params), params, past=past, s=1.0, task=0)
     with pytest.raises(ValueError, match="expected an optimizer, as optax.adam.1e-3. gives"):
         hj.optimizer(optax.adam, {})
     with pytest.raises(ValueError, match=r"the rule '\(w' is no regular expression: "):

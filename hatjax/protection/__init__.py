@@ -16,10 +16,11 @@ cumulative gates a^{<=t}, {gate: "units"}.
 
 from hatjax.protection.moving import across, free, global_norm, on_axis, protect, row, shares
 from hatjax.protection.probing import probe
-from hatjax.protection.rules import PER_TASK, Axes, Axis, axes, check, gate_on, path
+from hatjax.protection.rules import PER_TASK, Axes, Axis, axes, check, check_past, gate_on, path
 from hatjax.protection.use import held, overlap, used
 
 __all__ = [
-    "PER_TASK", "Axes", "Axis", "across", "axes", "check", "free", "gate_on", "global_norm", "held",
-    "on_axis", "overlap", "path", "probe", "protect", "row", "shares", "used",
+    "PER_TASK", "Axes", "Axis", "across", "axes", "check", "check_past", "free", "gate_on",
+    "global_norm", "held", "on_axis", "overlap", "path", "probe", "protect", "row", "shares",
+    "used",
 ]  # fmt: skip

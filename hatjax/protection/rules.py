@@ -166,3 +166,14 @@ def with_rules(net: Tree, axes: Axes) -> list[tuple[Array, Any]]:
     found: list[tuple[Array, Any]] = []
     jax.tree.map(lambda p, rule: found.append((p, rule)), net, axes)
     return found
+
+
+def check_past(past: Mapping[str, Array], gates: Mapping[str, Array]) -> None:
+    """Raise ValueError unless the cumulative gates {gate: "units"} are of these embeddings."""
+    for gate, e in gates.items():
+        found = jnp.shape(past[gate]) if gate in past else "nothing"
+        if found != e.shape[1:]:
+            raise ValueError(
+                f"past has {found} for the gate {gate!r}: expected {e.shape[1:]}, a number for "
+                "each unit, as hatjax.no_past and hatjax.accumulate give"
+            )
