@@ -22,4 +22,6 @@ def main(file: str | Path = HERE / "forgetting.png") -> None:
 
 
 if __name__ == "__main__":
+    if any(word.startswith("-") for word in sys.argv[1:]) or len(sys.argv) > 2:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -244,8 +244,10 @@ def start(case: Case, how: How) -> dict:
         began = time.perf_counter()
         process = subprocess.Popen(
             [*command, f"--workdir={folder}/run"],
-            env=os.environ | {"XDG_CACHE_HOME": f"{folder}/cache"},
+            # The first of the two finds no compiled program, whatever the user's settings.
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/xla"},
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # that it was stopped
             text=True,
         )
         seen = any("epoch 1/" in line for line in process.stdout or ())
