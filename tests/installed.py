@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+# For examples, which compute longer than they compile (conftest.py).
+OPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 
 
 def python(folder: Path, *args: str, path: Path = REPOSITORY) -> subprocess.CompletedProcess:

@@ -1,6 +1,7 @@
 """The library in other people's loops: Flax nnx, Equinox, and the examples as they stand."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from flax import nnx
 
 import hatjax as hj
+from tests.installed import OPTIMISED
 
 ROOT = Path(__file__).parents[1]
 S_MAX = 400.0
@@ -156,7 +158,10 @@ def test_the_method_stands_alone():
 @pytest.mark.parametrize("name", ["own_loop", "own_network"])
 def test_examples(name):
     path = ROOT / "examples" / f"{name}.py"
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=400)
+    done = subprocess.run(
+        [sys.executable, path],
+        env=os.environ | OPTIMISED, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     if name == "own_loop":
         assert len(path.read_text().splitlines()) < 80
