@@ -367,6 +367,9 @@ def test_settings_are_what_differs_from_the_defaults():
         setting, variant = settings.different(c)
         assert setting["network.widths"] == (100, 100) and setting["network.dropout_in"] == 0
         assert not variant
+    for name in ("mine-split5", "mine-permuted3"):
+        assert settings.different(config.make(name, "ewc")) == ({}, {})
+        assert settings.different(config.make(name, "ewc", same=True)) == ({}, {"same": True})
     c = config.make("pmnist", "hat", network="resnet18")
     c.approach.c, c.lr = 2.0, 0.1
     assert settings.different(c) == ({"network.name": "resnet18", "lr": 0.1}, {"approach.c": 2.0})

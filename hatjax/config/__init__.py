@@ -28,6 +28,7 @@ from hatjax.config.making import (
     choose_network,
     free_types,
     in_tasks,
+    is_of_set,
     make,
     of_arrays,
     of_set,
@@ -38,6 +39,6 @@ from hatjax.config.text import DEPTH, fields, from_json, literal, split, to_json
 __all__ = [
     "APPROACHES", "DEPTH", "EXPERIMENTS", "FIVE", "FREE", "LATER", "MIXTURE", "NETWORKS",
     "ApproachSpec", "NetworkSpec", "NoSettings", "check", "choose", "choose_network", "chosen_by",
-    "completed", "fields", "free_types", "from_json", "in_tasks", "literal", "make", "of_arrays",
-    "of_set", "other_approach", "split", "to_json", "traced",
+    "completed", "fields", "free_types", "from_json", "in_tasks", "is_of_set", "literal", "make",
+    "of_arrays", "of_set", "other_approach", "split", "to_json", "traced",
 ]  # fmt: skip

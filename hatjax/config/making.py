@@ -134,6 +134,11 @@ def free_types(config: ConfigDict) -> None:
             part[field] = FieldReference(value, field_type=object)
 
 
+def is_of_set(experiment: str) -> bool:
+    """Whether `make` knows the experiment as one on any image set, as "cifar10-split5"."""
+    return OF_SET.fullmatch(experiment) is not None
+
+
 def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     """The configuration of an argument "NAME,COUNT": an image set in so many tasks of a kind."""
     name, _, count = arg.partition(",")

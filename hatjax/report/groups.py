@@ -49,9 +49,10 @@ def order(record: Record) -> tuple:
 
     Experiments and approaches are in the order of hatjax.config. Only duplicates have equal keys.
     """
-    experiment = record.config.experiment
+    experiment, names = record.config.experiment, [*configs.EXPERIMENTS]
+    like = known(experiment)
     return (
-        list(configs.EXPERIMENTS).index(known(experiment)), experiment, ordered(record.setting),
+        names.index(like) if like in names else len(names), experiment, ordered(record.setting),
         list(configs.APPROACHES).index(record.approach), ordered(record.variant), record.seed,
     )  # fmt: skip
 

@@ -20,10 +20,13 @@ WIDTHS = "network.widths"  # which tells the two default networks of a baseline 
 
 
 def known(experiment: str) -> str:
-    """The experiment of config.EXPERIMENTS whose defaults apply to `experiment`.
+    """The experiment of config.make whose defaults apply to `experiment`.
 
-    A variant is named EXPERIMENT-ANYTHING; for any other name, the defaults are those of pmnist.
+    That is one of config.EXPERIMENTS or of any image set, by its name. A variant is named
+    EXPERIMENT-ANYTHING; for any other name, the defaults are those of pmnist.
     """
+    if configs.is_of_set(experiment):
+        return experiment
     named = (experiment, experiment.split("-")[0])
     return next((n for n in named if n in configs.EXPERIMENTS), "pmnist")
 
