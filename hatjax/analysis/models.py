@@ -119,7 +119,7 @@ def load(where: str | Path) -> Model:
         if (where / "done").exists():
             raise InputError(f"{where} has no model: give the run that this is a copy of")
         raise InputError(f"{where} has no model yet: the run has not finished its first task")
-    name = config.get("network", {}).get("name")
+    name = configs.fields(config).get("network.name")
     if isinstance(name, str) and name not in networks.NETWORKS:
         raise InputError(
             f"{where} cannot be loaded: its network {name!r} is not registered. In Python call "

@@ -28,8 +28,8 @@ def check(where: Path, config: ConfigDict, overwrite: bool = False) -> None:
     """
     if os.sep == "/" and "\\" in str(where.resolve()):
         raise InputError(
-            f"workdir {where} has a backslash in its path, which the library that saves models "
-            "(TensorStore) takes for a separator: choose another with --workdir=DIR"
+            f"workdir {where} has a backslash in its path, from which TensorStore does not read "
+            "back what it has saved: choose another with --workdir=DIR"
         )
     try:
         where.mkdir(parents=True, exist_ok=True)
