@@ -51,10 +51,10 @@ def fit(
 ) -> Result:
     """Learn a sequence of tasks, each given as (x_train, y_train, x_test, y_test).
 
-    Examples are images "n h w" or "n h w c", or feature vectors "n d", of any numeric dtype; tables
-    of pandas or polars are read by the names of their columns. Labels are those of each task: text,
-    whole numbers without gaps (0..classes-1, 1..classes, 10..19) or one-hot rows; hatjax.classes
-    says what a model's classes are called. `settings` are configuration fields, by
+    Examples are images "n h w" or "n h w c", or feature vectors "n d", of any of NumPy's numeric
+    dtypes; tables of pandas or polars are read by the names of their columns. Labels are those of
+    each task: text, whole numbers without gaps (0..classes-1, 1..classes, 10..19) or one-hot rows;
+    hatjax.classes says what a model's classes are called. `settings` are configuration fields, by
     path or nested: epochs=20, network={"widths": (800, 800)}, **{"approach.s_max": 200.0}.
     `network` and `optimizer` may also be a name, and `network` your own Flax module
     (hatjax.networks.register); the default is an MLP of 2 x 400 units.
