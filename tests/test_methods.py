@@ -1,4 +1,5 @@
-"""docs/methods.md has rows for every method, and its bytes are those of the code."""
+"""docs/methods.md has rows for every method; its bytes are those of the code, its accuracies those
+of docs/results."""
 
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hatjax.analysis import remembered
 from hatjax.benchmark import methods
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
-MEASURED = ("step / SGD's", "ours, permuted MNIST", "ours, incremental CIFAR")
+MEASURED = ("step / SGD's",)
 
 
 @pytest.mark.parametrize("half", [0, 1])

@@ -5,10 +5,12 @@
 
 Bytes are computed from the shapes of the memory, for the MLP of permuted MNIST (2 x 2000 units) and
 ten tasks. Costs are steps of a second task on the MLP with 2 x 400 units, batch 64, over those of
-SGD: their matrix products, counted, and their time, medians over interleaved rounds.
+SGD: their matrix products, counted, and their time, medians over interleaved rounds. Accuracies are
+those of the runs in docs/results of the repository, dashes without it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,14 +19,17 @@ from absl import flags
 
 from hatjax import approaches, cli, networks
 from hatjax import config as configs
-from hatjax.analysis import remembered
+from hatjax.analysis import metrics, remembered
 from hatjax.benchmark import steps
 from hatjax.benchmark.timing import interleave, ratio
 from hatjax.training import train
 from hatjax.training.flops import multiply_adds, products
 from hatjax.types import Approach, Array, Batch, Step, Tree
+from hatjax.workdir import results
 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of timings; 0: no costs.", lower_bound=0)
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"  # RUNS/APPROACH/, RUNS/APPROACH/seedN/
 
 EXPERIMENT, TASKS = "pmnist", 10  # of the bytes
 CASE = steps.Case("mlp", (400, 400))  # of the costs
@@ -133,6 +138,17 @@ def costs(names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
     return {name: ratio(times[name], times["sgd"]) for name in names}
 
 
+def reached(runs: str, name: str) -> str:
+    """The average accuracy of a method's kept runs in %, as "72.8 ± 0.6"; "-" if there are none."""
+    folder = RESULTS / runs / name
+    where = [p.parent for p in (*folder.glob("accuracy.npy"), *folder.glob("seed*/accuracy.npy"))]
+    if not where:
+        return "-"
+    each = [100 * metrics.average_accuracy(results.read_accuracy(p)) for p in where]
+    mean, deviation = metrics.over_seeds(each)
+    return f"{mean:.1f}" + (f" ± {deviation:.1f}" if len(each) > 1 else "")
+
+
 def shown(size: int) -> str:
     """Bytes for a table. A progressive network's columns are the narrower the more tasks there are:
     a further one makes it no larger, and a dash stands there."""
@@ -161,7 +177,7 @@ def rows(rounds: int) -> list[list[str]]:
             step = f"{r['ratio']:.2f} ({r['least']:.2f} to {r['most']:.2f})"
         found.append(
             [f"`{name}`", facts.past, facts.old_data, facts.told, *size, product, step, facts.paper,
-             facts.number, "-", "-"]
+             facts.number, reached("pmnist-100", name), reached("cifar-half", name)]
         )  # fmt: skip
     return found
 
