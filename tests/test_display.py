@@ -11,7 +11,7 @@ ROW = {
 
 
 def said(capsys, *more: dict) -> str:
-    with display.Reporter(["a", "b"], 10, len(more)) as reporter:
+    with display.Reporter(["a", "b"], [8, 8], 10, len(more)) as reporter:
         reporter.epoch([ROW | own for own in more])
     (line,) = filter(None, capsys.readouterr().out.splitlines())
     return line

@@ -45,6 +45,7 @@ class Reporter:
     def __init__(
         self,
         tasks: Sequence[str],
+        batches: Sequence[int],  # of each task, in an epoch
         epochs: int,
         replicas: int = 1,
         quiet: bool = False,
@@ -55,7 +56,7 @@ class Reporter:
         self.console: Console = Screen(quiet=quiet, highlight=False, soft_wrap=True)
         if self.console.is_jupyter:
             self.console = notebook.Page(quiet=quiet)
-        self.pace, self.said = pace.Pace(len(tasks), epochs, earlier), time.monotonic()
+        self.pace, self.said = pace.Pace(batches, epochs, earlier), time.monotonic()
         # The time left comes first: what does not fit the terminal is cut from the end.
         self.bar = Progress(
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=21)),

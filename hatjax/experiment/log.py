@@ -25,8 +25,10 @@ class Log(contextlib.ExitStack):
         for r in progress.active()[:1] if self.writes else ():
             rows = results.read_rows(self.places[r] / "metrics.jsonl")
             counts = collections.Counter(row["task"] for row in rows)
+        runs = range(inputs.count)
         self.report = display.Reporter(
             [task.name for task in inputs.tasks[0]],
+            [max(inputs.batches(r, t) for r in runs) for t in range(inputs.total)],
             inputs.config.epochs,
             inputs.count,
             quiet or not self.writes,

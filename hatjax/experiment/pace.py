@@ -7,23 +7,23 @@ import numpy as np
 
 
 class Pace:
-    """The time left of a run of `total` tasks with `most` epochs each, or fewer.
+    """The time left of a run of tasks with `batches` an epoch each, and `most` epochs or fewer.
 
-    `earlier` has the numbers of epochs of the tasks learned before this start. A later task is
-    expected to take their mean; the first one, `most`. The first epoch of a start does not count,
-    since it compiles the program, and neither does the end of its first task.
+    `earlier` has the numbers of epochs of the tasks learned before this start; 0 is not known. A
+    later task is expected to take their mean; the first one, `most`. The first epoch of a start
+    does not count, since it compiles the program, and neither does the end of its first task.
     """
 
     def __init__(
         self,
-        total: int,
+        batches: Sequence[int],
         most: int,
         earlier: Sequence[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.total, self.most, self.clock = total, most, clock
+        self.batches, self.most, self.clock = batches, most, clock
         self.lengths = list(earlier)  # of tasks, in epochs
-        self.seconds: list[float] = []  # of epochs
+        self.seconds, self.trained = 0.0, 0  # of the epochs that count, and their batches
         self.ends: list[float] = []  # seconds from a task's last epoch to its end
         self.last: float | None = None  # when the last epoch or task of this start ended
 
@@ -31,7 +31,8 @@ class Pace:
         """An epoch has ended."""
         now = self.clock()
         if self.last is not None:
-            self.seconds.append(now - self.last)
+            self.seconds += now - self.last
+            self.trained += self.batches[len(self.lengths)]
         self.last = now
 
     def task(self, epochs: int) -> None:
@@ -44,19 +45,21 @@ class Pace:
 
     def left(self, t: int, epoch: int) -> float | None:
         """Seconds left after `epoch` epochs of task t, from 0; None if it cannot be told yet."""
-        if not self.seconds:
+        if not self.trained:
             return None
-        expected = float(np.mean(self.lengths)) if self.lengths else self.most
-        epochs = max(expected - epoch, 0) + (self.total - t - 1) * expected
+        known = [n for n in self.lengths if n]
+        expected = float(np.mean(known)) if known else self.most
+        later = self.batches[t + 1 :]
+        batches = max(expected - epoch, 0) * self.batches[t] + expected * sum(later)
         end = float(np.mean(self.ends[1:])) if self.ends[1:] else 0.0
-        return epochs * float(np.mean(self.seconds)) + (self.total - t) * end
+        return batches * self.seconds / self.trained + (1 + len(later)) * end
 
     def words(self, t: int, epoch: int) -> str:
         """The time left in words: "up to" in the first task, which may end early; "" as `left`."""
         seconds = self.left(t, epoch)
         if seconds is None:
             return ""
-        kind = "about" if self.lengths or self.most == epoch else "up to"
+        kind = "about" if any(self.lengths) or self.most == epoch else "up to"
         return f"{kind} {duration(seconds)} left"
 
 
