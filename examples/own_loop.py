@@ -69,9 +69,8 @@ for task in range(TASKS):
     for _ in range(EPOCHS):
         order = rng.permutation(1400)[: 1400 // BATCH * BATCH].reshape(-1, BATCH)
         params, opt = epoch(params, opt, past, task, x[order][..., pixels], y[order])
-    hard = {k: e.at[task].set(6 * jnp.sign(e[task])) for k, e in params["gates"].items()}
-    params = params | {"gates": hard}  # gates of exactly 0 and 1
-    past = hj.accumulate(past, hj.gate(hard, task, S_MAX))
+    params = params | {"gates": hj.binarise(params["gates"], task)}  # gates of exactly 0 and 1
+    past = hj.accumulate(past, hj.gate(params["gates"], task, S_MAX))
     learned.append((pixels, answer(params, x[test][:, pixels], task, S_MAX)))
     found = [answer(params, x[test][:, p], u, S_MAX) for u, (p, _) in enumerate(learned)]
     print(f"task {task + 1}: accuracy", *(f"{(z.argmax(-1) == y[test]).mean():.1%}" for z in found))

@@ -8,6 +8,7 @@ The method, for your own training loop, network and optimizer (hatjax/hat.py):
     gate(gates, task, s)               the gates of a task, {"fc1": "units"}
     sparsity(a, past)                  the share of free units that a task takes, for the loss
     optimizer(inner, axes)             any Optax optimizer, with learned weights protected
+    binarise(gates, task)              the embeddings with those of a task at gates of 0 or 1
     no_past(gates), accumulate(past, a)    the cumulative gates
     used(past, axes, net), overlap(a, axes, net)    the weights that tasks use and share
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         accumulate,
         anneal,
         axes,
+        binarise,
         gate,
         init_gates,
         no_past,
@@ -65,10 +67,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "PER_TASK", "Diverged", "InputError", "Model", "Result", "Small", "TaskFree", "accumulate",
-    "anneal", "axes", "class_accuracy", "classes", "confusion", "cut", "evaluate", "extend", "fit",
-    "forget_task", "gate", "infer_task", "init_gates", "load", "no_past", "optimizer", "overlap",
-    "predict",
-    "probe", "register", "sparsity", "task_masks", "used",
+    "anneal", "axes", "binarise", "class_accuracy", "classes", "confusion", "cut", "evaluate",
+    "extend", "fit", "forget_task", "gate", "infer_task", "init_gates", "load", "no_past",
+    "optimizer", "overlap", "predict", "probe", "register", "sparsity", "task_masks", "used",
 ]  # fmt: skip
 
 _PLACES = {  # name -> module.attribute
@@ -89,8 +90,8 @@ _PLACES = {  # name -> module.attribute
     **{
         name: f"hat.{name}"
         for name in (
-            "PER_TASK", "accumulate", "anneal", "axes", "gate", "init_gates", "no_past",
-            "optimizer", "sparsity", "used",
+            "PER_TASK", "accumulate", "anneal", "axes", "binarise", "gate", "init_gates",
+            "no_past", "optimizer", "sparsity", "used",
         )
     },
     "load": "analysis.models.load",

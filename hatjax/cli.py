@@ -186,7 +186,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def define_run() -> None:
-    """Define the flags of a command on one task of a run, for `parse_run`."""
+    """Define the flags of a command on one task of a run, for `parse_run`.
+
+    --help shows the flags of the command's own file, and those that it declares as its own.
+    """
     flags.DEFINE_integer("task", None, "Which task, counted from 1.")
     flags.DEFINE_string(
         "config", None, "The run's configuration file, if that registers a network of your own."

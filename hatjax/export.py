@@ -129,6 +129,8 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     cli.define_run()
+    flags.declare_key_flag("task")
+    flags.declare_key_flag("config")
     flags.DEFINE_string("out", None, "Folder for the small network; default RUN/export/taskN.")
     flags.DEFINE_integer("batch", 64, "Batch size for the measured times.", lower_bound=1)
     cli.start(main, cli.parse_run)

@@ -40,7 +40,8 @@ def forget_task(model: Model, task: int, key: Array) -> Model:
 
     The outputs of the other tasks stay bit-identical if their gates are 0 or 1, since every changed
     weight is multiplied by a gate of 0. Soft gates up to masks.DEAD also count as 0; outputs then
-    change by less than their rounding. Raises as masks.live.
+    change by less than their rounding. Raises InputError for a model without gates and for a task
+    that is unknown, forgotten or not learned.
     """
     masks.live(model, task)
     task = which.place(model, task)
@@ -81,8 +82,9 @@ def whole(source: Path, model: Model) -> None:
 
 
 def used(model: Model, tasks: Sequence[int]) -> Tree:
-    """Which weights of the trunk any of `tasks` uses, bool: one that uses the units on all axes.
+    """Which weights of the trunk some task of `tasks` uses, with the units on all their axes.
 
+    A tree like the trunk, bool.
     These are fewer than the cumulative gates protect, which are a maximum over tasks: a weight
     between a unit of one task and a unit of another is used by neither.
     """
@@ -172,5 +174,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     cli.define_run()
+    flags.declare_key_flag("task")
+    flags.declare_key_flag("config")
     flags.DEFINE_string("out", None, "Folder for the run without the task.")
     cli.start(main, cli.parse_run)

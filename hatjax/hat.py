@@ -23,7 +23,8 @@ loop with it:
 
 The network multiplies the output of its units by a[gate], before whatever reads them. All
 functions are pure and may be jitted, vmapped and differentiated. Letters as in the paper: t task,
-e embedding, s steepness, a gate; the equations are the paper's. The only imports are jax and optax.
+e embedding, s steepness, a gate; the equations are the paper's. They need jax, optax
+and hatjax.protection alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,8 +77,8 @@ def exact_sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), with a derivative that stays exact in float32 where x is large.
 
     The usual y (1 - y) is 0 once y rounds to 1, at x = 17: an open gate then cannot close late in
-    an epoch, while a closed one still opens. y(x) y(-x) is the same number on both sides. With it
-    the sparsity closes gates in more of the steps: the same c presses about three times as hard.
+    an epoch, while a closed one still opens. Here it is y(x) y(-x), which does not round to 0. With
+    it the sparsity closes gates in more of the steps: the same c presses about three times as hard.
     """
     return jax.nn.sigmoid(x)
 
@@ -134,7 +135,7 @@ def sparsity(a: Gates, past: Gates, full: float = 0.0) -> Array:
     """R = sum a^t (1 - a^{<t}) / sum (1 - a^{<t}) over the units of all gates (eq. 5), 0..1.
 
     The share of the free units that the task takes; c R is added to the loss (eq. 4; c = 0.75 in
-    the paper). `full` is its value when no unit is free.
+    the paper). a^t and a^{<t} are {gate: "units"}, R float32[]; `full` is R when no unit is free.
     """
     taken = sum(jnp.sum(a[name] * (1 - past[name])) for name in past)
     total = sum(jnp.sum(1 - p) for p in past.values())
@@ -147,13 +148,17 @@ def no_past(gates: Embeddings) -> dict[str, Array]:
 
 
 def accumulate(past: Gates, a: Gates) -> dict[str, Array]:
-    """a^{<=t} = max(a^t, a^{<=t-1}), unit by unit; `a` of the task just learned, at s_max."""
+    """a^{<=t} = max(a^t, a^{<=t-1}), unit by unit, {gate: "units"}.
+
+    `a` are the gates of the task just learned, at s_max, and `past` those of the tasks before.
+    """
     return {name: jnp.maximum(past[name], a[name]) for name in past}
 
 
 def binarise(gates: Embeddings, task: Array, bound: Array = 6.0) -> dict[str, Array]:
-    """The embeddings with those of `task` put to +bound where they are positive, else to -bound.
+    """The embeddings {gate: "tasks units"} with those of `task` rounded: +bound or -bound.
 
+    Positive ones become +bound, all others -bound.
     Its gates at s_max are then exactly 1 or 0 in float32 (where s_max * bound is 104 or more), and
     what later tasks change does not show in its outputs at all: half-open gates let its weights
     move a little. Call it after the task, before `accumulate`.

@@ -27,6 +27,7 @@ from hatjax.experiment import stop
 
 DEFAULT = "hat_digits.py"
 CONFIG = cli.define_config(DEFAULT)
+flags.declare_key_flag("config")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder for the results; default results/EXPERIMENT-APPROACH-seedN."
 )
@@ -51,7 +52,7 @@ TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write TensorBoard event files, to WORKDIR/tensorboard."
 )
 VERBOSE = flags.DEFINE_bool(
-    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
+    "verbose", False, "Without a terminal, print a line for every epoch, not only for some."
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start over in a workdir that holds a run.")
 

@@ -42,7 +42,10 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @styled
 def accuracy(acc: np.ndarray) -> Figure:
-    """The accuracies "T T" of a run as a matrix: [t, u] on task u after task t."""
+    """The accuracies "T T" of a run as a matrix: [t, u] on task u after task t.
+
+    InputError for another shape.
+    """
     acc = square(acc)
     return heat.accuracy(acc, len(acc))
 
@@ -84,7 +87,11 @@ def capacity(epochs: pd.DataFrame) -> Figure:
 
 @styled
 def overlap(shares: np.ndarray | Model) -> Figure:
-    """The share of task i's weights that a later task j uses too: of hatjax.overlap, or a model."""
+    """The share of task i's weights that a later task j uses too.
+
+    Given are these shares "T T", as hatjax.overlap gives them, or a model. InputError for another
+    shape, and for a model as hatjax.overlap.
+    """
     return heat.reuse(masks.overlap(shares) if isinstance(shares, Model) else square(shares))
 
 

@@ -25,10 +25,11 @@ from hatjax.errors import Diverged, InputError, Interrupted, Unwritable
 from hatjax.experiment import stop
 
 CONFIG = cli.define_config()
+flags.declare_key_flag("config")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; default results/NAME.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and their state, then exit.")
 VERBOSE = flags.DEFINE_bool(
-    "verbose", False, "Print every epoch, where the output is no terminal: else only some."
+    "verbose", False, "Without a terminal, print a line for every epoch, not only for some."
 )
 
 

@@ -32,7 +32,7 @@ class Scale(NamedTuple):
 
 
 class About(NamedTuple):
-    """What a task's numbers mean outside, to read labels and to check examples by."""
+    """Names of a task's classes and columns, and the range of its numbers."""
 
     labels: tuple[str, ...] | tuple[int, ...] = ()  # of its classes; (): 0, 1, ...
     columns: tuple[str, ...] = ()  # the names of its features; (): none were given
@@ -159,13 +159,13 @@ class Network(NamedTuple):
     axes: Tree  # hatjax.axes of {"trunk", "norms", "head"}; {} for columns and modules
     units: dict[str, int]  # gate -> its units; empty without gates
     classes: tuple[int, ...]  # of every task, by row
-    unused: int = 0  # how many numbers of the trunk only give its arrays one shape
-    # As apply, but the gradient of a loss that is a sum over the examples is, in the trunk, another
-    # number: the sum of the squares of the single examples' gradients. None: it has no such form.
+    unused: int = 0  # how many numbers of the trunk are padding (columns.unused)
+    # As apply, with another gradient in the trunk: for a loss that is a sum over the examples,
+    # jax.grad gives the sum of the squares of the single examples' gradients. None: not available.
     squares: Apply | None = None
     # The same with their absolute values in place of the squares.
     magnitudes: Apply | None = None
-    # As apply, without dropout between the last layer and the heads. None: it has no such form.
+    # As apply, without dropout between the last layer and the heads. None: not available.
     undropped: Apply | None = None
     image: tuple[int, ...] = ()  # of the images "h w c" that it takes; (): not told
 

@@ -49,8 +49,8 @@ def overlap(
 
     Call overlap(model) for a trained model, or overlap(a, axes, net) for any network with the gates
     `a` of each task, {gate: "units"}. A task uses a weight to the degree of the smallest gate of
-    the units on its axes. A task that uses no weights has 0 overlap. Raises as `masks` for each
-    task of a model.
+    the units on its axes. A task that uses no weights has 0 overlap. Raises as hatjax.task_masks
+    for each task of a model.
     """
     if not isinstance(of, Model):
         return np.asarray(protection.overlap(of, axes, net))
@@ -58,7 +58,7 @@ def overlap(
 
 
 def overlap_of(model: Model, tasks: Sequence[int]) -> np.ndarray:
-    """`overlap` of some tasks of a model, [i, j] in their order. Raises as `masks`."""
+    """`overlap` of some tasks of a model, [i, j] in their order. Raises as hatjax.task_masks."""
     gates = [masks(model, t) for t in tasks]
     found = protection.overlap(gates, model.network.axes["trunk"], model.params["trunk"])
     return np.asarray(found)

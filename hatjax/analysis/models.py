@@ -63,12 +63,12 @@ class Model(NamedTuple):
             if jnp.ndim(task) or task.dtype.kind not in "iu":
                 raise InputError(f"the task is {task.dtype}{list(task.shape)}: expected an integer")
             row = jnp.asarray(self.rows)[task]
-            unit = jax.tree.map(lambda a: jnp.asarray(a)[task], (self.mean, self.std, self.pixels))
+            own = jax.tree.map(lambda a: jnp.asarray(a)[task], (self.mean, self.std, self.pixels))
         else:
             task = answering(self, task)
-            row, unit = self.rows[task], _unit(self, task)
+            row, own = self.rows[task], _normalisation(self, task)
             x = x if traced(x) else as_trained(x, about_task(self, task))
-        inputs, hyper = normalised(x, self.image, *unit), train.hyperparameters(self.config)
+        inputs, hyper = normalised(x, self.image, *own), train.hyperparameters(self.config)
         if not len(inputs):  # which a network need not take
             logits = jnp.zeros((0, max(self.network.classes)))
         else:
@@ -109,7 +109,8 @@ def _unpickled(fields: dict[str, Any], classes: tuple[int, ...]) -> Model:
 def load(where: str | Path) -> Model:
     """Load the trained model of the run in a workdir.
 
-    Raises InputError if there is no run, no finished task yet, or a damaged file.
+    Raises InputError if there is no run, no finished task yet, a damaged file, or a network of your
+    own that is not registered.
     """
     where = Path(where)
     config = files.read_config(where)
@@ -209,16 +210,7 @@ def about_task(model: Model, task: int) -> About:
 def predict(
     model: Model, x: np.ndarray, task: int, probabilities: bool = False, names: bool = False
 ) -> Array:
-    """Logits "n classes" of `task` (counted from 0) for raw images "n h w c".
-
-    Grey images may be "n h w"; feature vectors are "n d", or a table whose columns may stand in any
-    order if training had a table, too. Pass images as they are in the data set (uint8, 0..255):
-    normalisation and pixel order are applied here. With `probabilities` the softmax of the logits;
-    with `names`, instead, the likeliest class of each example, "n", as one of `classes`. Raises
-    InputError for a task that is unknown or was forgotten, a wrong image shape or dtype, numbers
-    that are not finite or in another unit than in training, and columns that training did not have.
-    With traced x or task, as inside jax.jit, it is model.apply.
-    """
+    """hatjax.predict (task_free.predict) with a task: its arguments, results and errors."""
     if names:
         if traced(x) or traced(task):
             raise InputError("names=True: inside jax.jit there are no texts: take the logits")
@@ -232,7 +224,7 @@ def predict(
     x = examples(as_trained(x, about_task(model, task)), model.image)
 
     def outputs_of(some: np.ndarray) -> Array:
-        inputs = normalised(some, model.image, *_unit(model, task))
+        inputs = normalised(some, model.image, *_normalisation(model, task))
         logits = network(model.params, model.memory, inputs, row, hyper)
         return jax.nn.softmax(logits, axis=-1) if probabilities else logits
 
@@ -267,7 +259,7 @@ def labelled(model: Model, x: Any, y: Any, task: int) -> tuple[np.ndarray, np.nd
     return columns.ordered(x, names, about_task(model, task).columns, "the images"), y
 
 
-def _unit(model: Model, task: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _normalisation(model: Model, task: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The mean, std and pixel order of a task, as `normalised` takes them."""
     pixels = None if model.pixels is None else model.pixels[task]
     return model.mean[task], model.std[task], pixels

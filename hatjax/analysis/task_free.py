@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hatjax.analysis import models
-from hatjax.analysis.blocks import traced
+from hatjax.analysis.blocks import in_blocks, traced
 from hatjax.analysis.inputs import normalised
 from hatjax.analysis.models import Model
 from hatjax.errors import InputError, unknown
@@ -45,7 +45,7 @@ class TaskFree(NamedTuple):
     score: np.ndarray  # "n" how sure the answer is, by the method
 
 
-class Units(NamedTuple):
+class PerTask(NamedTuple):
     """What T tasks have of their own, beside parameters; in any order of the tasks."""
 
     rows: Array  # "T" in the per-task arrays
@@ -74,21 +74,21 @@ def answers(
     params: Tree,
     memory: Tree,
     hyper: Hyper,
-    units: Units,
+    own: PerTask,
     x: Array,
 ) -> Array:
-    """For raw images "b h w c", by each method: "b M 3", the task (its place in `units`), the class
+    """For raw images "b h w c", by each method: "b M 3", the task (its place in `own`), the class
     in it, the score. One pass through the network, vmapped over the tasks.
 
     `predict` is that of an approach, "b M 3" numbers are float32.
     """
 
-    def one(unit: Units) -> Array:
-        inputs = normalised(x, x.shape[1:], unit.mean, unit.std, None)
-        return predict(params, memory, inputs, unit.rows, hyper)
+    def one(own: PerTask) -> Array:
+        inputs = normalised(x, x.shape[1:], own.mean, own.std, None)
+        return predict(params, memory, inputs, own.rows, hyper)
 
-    logits = jax.vmap(one)(units)
-    sure = scores(logits, units.energy)  # "M T b"
+    logits = jax.vmap(one)(own)
+    sure = scores(logits, own.energy)  # "M T b"
     found = jnp.argmax(sure, axis=1)  # "M b"
     within = jnp.argmax(logits, axis=-1)  # "T b"
     each = [found, jnp.take_along_axis(within, found, axis=0), jnp.max(sure, axis=1)]
@@ -101,27 +101,17 @@ def energies(
     params: Tree,
     memory: Tree,
     hyper: Hyper,
-    unit: Units,
+    own: PerTask,
     x: Array,
 ) -> Array:
-    """The energy "b" of raw images of a task; `unit` is without the axis of tasks."""
-    inputs = normalised(x, x.shape[1:], unit.mean, unit.std, None)
-    return energy(predict(params, memory, inputs, unit.rows, hyper))
+    """The energy "b" of raw images of a task; `own` is without the axis of tasks."""
+    inputs = normalised(x, x.shape[1:], own.mean, own.std, None)
+    return energy(predict(params, memory, inputs, own.rows, hyper))
 
 
 def calibration(values: np.ndarray) -> np.ndarray:
     """The mean and the standard deviation of energies "n"; a deviation of 0 counts as 1e-6."""
     return np.array([np.mean(values), max(float(np.std(values)), 1e-6)])
-
-
-def in_blocks(function: Callable[[np.ndarray], Array], x: np.ndarray, size: int) -> np.ndarray:
-    """function(x), "n ..." for "n ...", in blocks that are all padded to `size` examples."""
-    found = []
-    for i in range(0, len(x), size):
-        some = x[i : i + size]
-        padding = np.zeros((size - len(some), *x.shape[1:]), x.dtype)
-        found.append(np.asarray(function(np.concatenate([some, padding])))[: len(some)])
-    return np.concatenate(found)
 
 
 def block(size: int, tasks: int) -> int:
@@ -143,13 +133,13 @@ def shares(found: Array, u: int, y: np.ndarray) -> dict[str, float]:
     return {k: float(np.mean(v)) for k, v in zip(results.READINGS, each, strict=True)}
 
 
-def units_of(model: Model, tasks: Sequence[int]) -> Units:
-    """Those of some tasks of a model."""
+def per_task_of(model: Model, tasks: Sequence[int]) -> PerTask:
+    """What some tasks of a model have of their own."""
     some = list(tasks)
     energy = np.full((len(some), 2), np.nan) if model.energy is None else model.energy[some]
     rows = np.array(model.rows)[some]
     mean, std = (np.asarray(v[some], np.float32) for v in (model.mean, model.std))
-    return Units(rows, mean, std, np.asarray(energy, np.float32))
+    return PerTask(rows, mean, std, np.asarray(energy, np.float32))
 
 
 def predict(
@@ -173,8 +163,8 @@ def predict(
 
     Without a task a TaskFree: all learned tasks answer, and that which is surest by the `method`,
     "softmax", "entropy" or "energy", is taken. It takes as many passes as there are tasks. With
-    `names` its labels are names. The pixels of permuted tasks are then not reordered here: give
-    x.reshape(n, -1)[:, model.pixels[t]], in their shape, as a task t that is not told has them.
+    `names` its labels are names. Images of a permuted task t must then be in that task's order of
+    pixels already: x.reshape(n, -1)[:, model.pixels[t]].reshape(x.shape).
     """
     if task is not None:
         return models.predict(model, x, task, probabilities, names)
@@ -186,18 +176,18 @@ def predict(
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
     there = [t for t, learned in enumerate(model.learned) if learned]
-    units = units_of(model, there)
-    if method == "energy" and not np.isfinite(units.energy).all():
+    own = per_task_of(model, there)
+    if method == "energy" and not np.isfinite(own.energy).all():
         raise InputError(
             "method='energy': the run was made before energies were calibrated: take 'softmax' or "
             "'entropy'"
         )
     x, hyper = raw(model, x, there), train.hyperparameters(model.config)
     function = functools.partial(
-        answers, model.approach.predict, model.params, model.memory, hyper, units
+        answers, model.approach.predict, model.params, model.memory, hyper, own
     )
     size = min(block(model.config.eval_batch, len(there)), max(len(x), 1))
-    found = in_blocks(function, x, size) if len(x) else np.zeros((0, len(METHODS), 3), np.float32)
+    found = in_blocks(function, x, size, whole=True)
     place, within, score = found[:, METHODS.index(method)].T
     tasks, within = np.array(there, int)[place.astype(int)], within.astype(int)
     label = firsts([len(models.classes(model, t)) for t in range(len(model.names))])[tasks] + within

@@ -1,10 +1,10 @@
 """AdaHAT: Adaptive Hard Attention to the Task (Wang, Bo, Hong, Liu and Mu, ECML PKDD 2024).
 
 HAT, but the weights that earlier tasks use are slowed instead of held. A used weight moves less,
-the more tasks use it, and the larger the share of the free units is that the current task's gates
-take. Since nothing is held completely, a task can still learn when few units are free. Earlier
-tasks may change: it does not promise HAT's bit-identical past. The equations are as in the
-authors' code (continual-learning-arena, adahat.py).
+the more tasks use it, and the more of the free units the current task takes. Since nothing is held
+completely, a task can still learn when few units are free. Earlier tasks may change: it does not
+promise HAT's bit-identical past. The equations are as in the authors' code
+(continual-learning-arena, adahat.py).
 """
 
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
 
 def slowed(n: Array, r: Array) -> Array:
-    """r / (n + r) (eq. 8), by which the gradient of a weight is multiplied that n tasks use.
+    """r / (n + r) (eq. 8), the factor on the gradient of a weight that n tasks use.
 
     A weight that none uses has 1, also where r is 0 or infinite in float32.
     """

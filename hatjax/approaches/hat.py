@@ -74,8 +74,9 @@ def make(
 ) -> Approach:
     """HAT on a gated network; `network.units` says which units have gates.
 
-    How far a parameter may move in a step is what `shares`, an argument of hat.optimizer, makes of
-    past(own, memory, step).
+    `past` and `shares` say how far each parameter may move in a step, 0..1: shares, an argument of
+    hat.optimizer, is given past(own, memory, step). As they are, these are the cumulative gates and
+    eq. 2; AdaHAT gives others.
 
     memory: "past", the cumulative gates a^{<=t} of the tasks learned so far, {gate: "units"}, 0..1;
     zeros before the first task. Where s is annealed over a task, also "epoch" int32[], how many

@@ -147,7 +147,7 @@ APPROACH = ApproachSpec(
         modules=16,  # in each layer
         active=3,  # of them on a path
     ),
-    epochs=2,  # as many as each of the published code's two rivals has
+    epochs=2,  # times the others': each of the published code's two rivals trains for as many
     structure=modules.make,
     check=check,
 )

@@ -13,8 +13,9 @@ Labels = tuple[str, ...] | tuple[int, ...]
 def encoded(where: str, y_train, y_test) -> tuple[np.ndarray, np.ndarray, Labels | None]:
     """Training and test labels "n" as int32 in 0..classes-1, and what the classes are called.
 
-    Text is numbered in alphabetical order, whole numbers without gaps in theirs; these are the
-    names. None: they are 0..classes-1 themselves. Raises InputError, beginning with `where`, for
+    Text is numbered in alphabetical order, whole numbers by size; the third value has the labels as
+    they were given, in that order, or is None if they are 0..classes-1 already. Raises InputError,
+    beginning with `where`, for
     labels that are not read (`flat`), numbers below 0 or with gaps, and test labels that do not
     occur in training.
     """

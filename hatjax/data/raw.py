@@ -56,7 +56,7 @@ def checked(where: str, x_train, y_train, x_test, y_test, *, names=None) -> Raw:
 def channels_last(shape: tuple[int, ...], where: str) -> None:
     """Raise InputError, beginning with `where`, for "n c h w", the order of axes in PyTorch.
 
-    Taken for such are shapes that would otherwise mean a strip of images with many channels:
+    It assumes this order for shapes that would otherwise mean a strip of images with many channels:
     (60, 3, 8, 8) would be 3 x 8 pixels of 8 channels each.
     """
     if len(shape) != 4:

@@ -6,7 +6,7 @@ from hatjax.data import lazy
 from hatjax.errors import InputError
 from hatjax.types import Scale
 
-WEAKER = 10  # times weaker than usual is another unit
+WEAKER = 10  # examples so many times smaller than in training are in another unit
 FEW = 16  # numbers; fewer may be weak by chance
 DARK = 100  # the same for uint8, whose unit is known, and which may be a dark picture
 PIXELS, FEATURES = 0.5, 10  # how far beyond the range of training, in units of it, is another unit

@@ -62,7 +62,7 @@ def give_up(inputs: Inputs, progress: Progress, r: int, why: str) -> None:
 def give_up_without_an_epoch(inputs: Inputs, progress: Progress, trained: set[int]) -> None:
     """End the active runs in which every epoch of the task that ends has failed.
 
-    `trained` are the runs with an epoch since this start that has not.
+    `trained` are the runs that have had an epoch with a finite loss since this start.
     """
     t, doubtful = progress.task, sorted(set(progress.active()) - trained)
 

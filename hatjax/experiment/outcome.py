@@ -19,7 +19,7 @@ def closed(gates: Mapping[str, Array]) -> list[str]:
 
 
 def guessing(y: np.ndarray, classes: int) -> float:
-    """The accuracy on the labels y "n" up to which nothing need have been learned, 0..1.
+    """The largest accuracy on the labels y "n" that guessing explains, 0..1.
 
     Always naming the most frequent class gives its share; guesses at random give 1 / classes, and
     in one case of six a standard deviation more. 1 where n is too small to tell.

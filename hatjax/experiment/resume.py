@@ -24,51 +24,60 @@ def begin_or_resume(
     Raises InputError for a checkpoint with other settings or images, or an unreadable one.
     """
     folder = checkpoint.folder_of(inputs.folder, inputs.names)
-
-    def read_newest() -> dict[str, Any]:
-        number, damaged = checkpoint.newest(folder)
-        notes = [f"checkpoint {path} is damaged: going back" for path in damaged]
-        found = {"number": number, "damaged": [str(path) for path in damaged], "notes": notes}
-        if number is None:
-            if checkpoint.exists(folder) or any(map(begun, inputs.places)):
-                notes.append(f"no whole checkpoint is left in {folder}: beginning anew")
-            return found
-        about = checkpoint.read_about(folder, number)
-        notes += check(folder / str(number), inputs, about)
-        read = ("task", "epoch", "diverged", "metrics", "energy")
-        return found | {k: about.get(k) for k in read}
-
-    def reset_workdirs() -> None:
-        """Reset the workdirs to their content at the checkpoint; empty them if there is none."""
-        for path in found["damaged"]:
-            with files.writing(inputs.folder):
-                files.remove(Path(path))
-        for r, place in enumerate(inputs.places):
-            with files.writing(place):
-                if number is None:
-                    files.clean(place)
-                    extending.carry_over(inputs, r, place)
-                elif r not in progress.diverged:
-                    files.remove(place / "done")
-                    files.remove(place / "diverged")
-                    files.write_text(place / "config.json", configs.to_json(inputs.configs[r]))
-                    files.write_text(place / "metrics.jsonl", found["metrics"][r])
-                if r not in progress.diverged:
-                    results.write_tasks(place, inputs.tasks[r], inputs.fingerprints(r))
-                    earlier = extending.earlier_configs(inputs.configs[r], inputs.model)
-                    results.write_earlier(place, earlier)
-                    notes.extend(filter(None, [versions.add(place)]))
-
-    found = replicas.told_by_first(read_newest)
-    number, notes = found["number"], found["notes"]
-    if number is None:
+    found = replicas.told_by_first(lambda: read_newest(folder, inputs))
+    if found["number"] is None:
         progress = begin(inputs, approach, program)
-        notes = [*notes, *extending.notes(inputs)]
+        notes = [*found["notes"], *extending.notes(inputs)]
     else:
-        progress = checkpoint.restore(folder, number, inputs, approach, found)
-        notes = [*notes, f"going on after {progress}"]
-    replicas.by_first(reset_workdirs)
+        progress = checkpoint.restore(folder, found["number"], inputs, approach, found)
+        notes = [*found["notes"], f"going on after {progress}"]
+    replicas.by_first(lambda: notes.extend(reset_workdirs(inputs, progress, found)))
     return progress, notes
+
+
+def read_newest(folder: Path, inputs: Inputs) -> dict[str, Any]:
+    """What is read of the newest whole checkpoint in `folder`, besides its arrays.
+
+    "number" is that of the checkpoint, None if there is none; "damaged" the paths of newer ones;
+    "notes" is for the user. Raises InputError for one with other settings or images.
+    """
+    number, damaged = checkpoint.newest(folder)
+    notes = [f"checkpoint {path} is damaged: going back" for path in damaged]
+    found = {"number": number, "damaged": [str(path) for path in damaged], "notes": notes}
+    if number is None:
+        if checkpoint.exists(folder) or any(map(begun, inputs.places)):
+            notes.append(f"no whole checkpoint is left in {folder}: beginning anew")
+        return found
+    about = checkpoint.read_about(folder, number)
+    notes += check(folder / str(number), inputs, about)
+    return found | {k: about.get(k) for k in ("task", "epoch", "diverged", "metrics", "energy")}
+
+
+def reset_workdirs(inputs: Inputs, progress: Progress, found: dict[str, Any]) -> list[str]:
+    """Reset the workdirs to their content at the checkpoint; empty them if there is none.
+
+    `found` is what `read_newest` gives. Returns notes for the user.
+    """
+    for path in found["damaged"]:
+        with files.writing(inputs.folder):
+            files.remove(Path(path))
+    notes = []
+    for r, place in enumerate(inputs.places):
+        with files.writing(place):
+            if found["number"] is None:
+                files.clean(place)
+                extending.carry_over(inputs, r, place)
+            elif r not in progress.diverged:
+                files.remove(place / "done")
+                files.remove(place / "diverged")
+                files.write_text(place / "config.json", configs.to_json(inputs.configs[r]))
+                files.write_text(place / "metrics.jsonl", found["metrics"][r])
+            if r not in progress.diverged:
+                results.write_tasks(place, inputs.tasks[r], inputs.fingerprints(r))
+                earlier = extending.earlier_configs(inputs.configs[r], inputs.model)
+                results.write_earlier(place, earlier)
+                notes.append(versions.add(place))
+    return [note for note in notes if note]
 
 
 def begun(place: Path) -> bool:

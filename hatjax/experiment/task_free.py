@@ -1,9 +1,10 @@
 """What a run would achieve without being told the task (hatjax.analysis.task_free).
 
 After each task, the energy of at most HELD_OUT of its held-out examples is measured (energy.npy).
-After the last one, at most TESTED test examples of each task are classified as by every task: T^2
-times as many passes of one example for T tasks, and PASSES at most, in one program that is compiled
-once. For ten tasks that is no more than to test all of them twenty times.
+After the last one, at most TESTED test examples of each of the T tasks are classified as by every
+task, in one program that is compiled once. Fewer are taken where these T^2 TESTED passes of one
+example would be more than PASSES, but always FEWEST of a task. For ten tasks it costs at most ten
+times as much as to test all of them once.
 """
 
 import functools
@@ -13,15 +14,15 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from hatjax.analysis.blocks import in_blocks
 from hatjax.analysis.task_free import (
     HELD_OUT,
     METHODS,
-    Units,
+    PerTask,
     answers,
     block,
     calibration,
     energies,
-    in_blocks,
     shares,
 )
 from hatjax.data import feed
@@ -32,8 +33,7 @@ from hatjax.types import Approach, Task, Tree
 from hatjax.workdir import files, results
 
 PASSES = 10**6  # T tasks with n examples each take n T^2
-UNIT = ("row", "mean", "std")
-TESTED = 2000  # examples of a task at most
+TESTED, FEWEST = 2000, 20  # examples of a task, at most and at least
 
 
 def calibrate(
@@ -44,10 +44,10 @@ def calibrate(
         return
     for r in progress.active() if replicas.writes() else ():
         task, of = inputs.tasks[r][progress.task], _of(inputs, approach, r, params, memory)
-        unit = jax.tree.map(lambda v: v[0], units([task], progress.energy[r, [progress.task]]))
+        own = jax.tree.map(lambda v: v[0], per_task([task], progress.energy[r, [progress.task]]))
         x, _ = some(inputs.tasks[r], progress.task, "valid", HELD_OUT)
         size = min(inputs.config.eval_batch, HELD_OUT)
-        values = in_blocks(functools.partial(energies, *of, unit), x, size)
+        values = in_blocks(functools.partial(energies, *of, own), x, size, whole=True)
         progress.energy[r, progress.task] = calibration(values)
         with files.writing(inputs.places[r]):
             files.write_array(inputs.places[r] / "energy.npy", progress.energy[r])
@@ -63,17 +63,17 @@ def evaluate(
         tasks, of = inputs.tasks[r], _of(inputs, approach, r, params, memory)
         there = np.flatnonzero(~np.isnan(np.diag(progress.acc[r])))
         energy = progress.energy[r]
-        every = units([tasks[t] for t in there], energy[there])
+        every = per_task([tasks[t] for t in there], energy[there])
         function = functools.partial(answers, *of, every)
         size = block(inputs.config.eval_batch, len(there))
-        most = min(TESTED, max(PASSES // len(there) ** 2, 20))
+        most = min(TESTED, max(PASSES // len(there) ** 2, FEWEST))
         known = [m for m in METHODS if m != "energy" or np.isfinite(energy[there]).all()]
         found: dict[str, dict[str, list[float | None]]] = {
             m: {k: [None] * len(tasks) for k in results.READINGS} for m in known
         }
         for place, t in enumerate(there):
             x, y = some(tasks, int(t), "test", most)
-            told = in_blocks(function, x, size)
+            told = in_blocks(function, x, size, whole=True)
             for m in known:
                 of_method = told[:, METHODS.index(m), :2]
                 for k, v in shares(of_method, place, y).items():
@@ -89,10 +89,10 @@ def _of(inputs: Inputs, approach: Approach, r: int, params: Tree, memory: Tree) 
     return approach.predict, inputs.of_run(r, params), inputs.of_run(r, memory), hyper
 
 
-def units(tasks: Sequence[Task], energy: np.ndarray) -> Units:
+def per_task(tasks: Sequence[Task], energy: np.ndarray) -> PerTask:
     """What the tasks have of their own; `energy` "T 2" is theirs."""
-    rows, mean, std = (np.stack([getattr(task, k) for task in tasks]) for k in UNIT)
-    return Units(rows, *(np.asarray(v, np.float32) for v in (mean, std, energy)))
+    rows, *rest = (np.stack([getattr(task, k) for task in tasks]) for k in ("row", "mean", "std"))
+    return PerTask(rows, *(np.asarray(v, np.float32) for v in (*rest, energy)))
 
 
 def some(tasks: Sequence[Task], t: int, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:

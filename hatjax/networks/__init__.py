@@ -45,10 +45,11 @@ SIGMOIDS: dict[str, Callable] = {"usual": jax.nn.sigmoid, "exact": hat.exact_sig
 def register(name: str, make: Make, **fields: Any) -> None:
     """Make a network of your own known as config.network.name = `name`.
 
-    make(config.network, image) gives a Flax module as described above for images "h w c"; `fields`
-    are its fields in config.network and their defaults. Register it in every process that begins
-    or continues a run with it or loads its model, before that. InputError for the name of a network
-    of hatjax/networks/architectures.
+    make(config.network, image) gives a Flax module for images "h w c", with `units`, `rules` (as
+    hatjax.axes takes them) and __call__(x, gates[, train]) -> features "b d"; `fields` are its
+    fields in config.network and their defaults. Register it in every process that begins or
+    continues a run with it or loads its model, before that. InputError for the name of a network of
+    hatjax/networks/architectures.
     """
     if name in NETWORKS.files:
         raise InputError(f"there is a network {name!r} already: register yours by another name")
@@ -131,8 +132,8 @@ def wrap(
 ) -> Network:
     """A Network for tasks of so many `classes` around any module with `units` and `rules`.
 
-    What the module's rules call PER_TASK, and its running statistics, it has once; the network has
-    them for every task. Raises ValueError as hatjax.axes and protection.check do.
+    The module holds one copy of its PER_TASK parameters and of its running statistics, the Network
+    one for every task, "T ...". Raises ValueError as hatjax.axes and protection.check do.
     """
     if isinstance(trunk, type):
         name = trunk.__name__

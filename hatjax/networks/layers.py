@@ -13,8 +13,7 @@ from jax import lax
 from hatjax.protection import PER_TASK
 from hatjax.types import Array
 
-NORMS = ("none", "batch", "layer", "group")
-GROUP = 8  # groups of a group norm, or the largest number of them below that divides the units
+GROUP = 8  # a group norm has gcd(GROUP, units) groups: 4 for 20 units
 NORM_RULES = {r"norm_.*": PER_TASK}  # scale and bias of `normalised`: a norm belongs to a task
 
 
@@ -28,7 +27,8 @@ def with_gradients(backward: Callable) -> Callable:
     """x W + b, "b ... i" -> "b ... o", with `backward` in place of JAX's own gradients.
 
     `backward` is given (x, W) and the gradient in the output, and returns those in x, W and b. Its
-    products have the precision that those of the output have: JAX traces it elsewhere, later.
+    products use the precision in force where the output is computed. That is passed along, since
+    JAX traces `backward` later, outside of it.
     """
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -165,7 +165,9 @@ def gate(h: Array, gates: dict[str, Array], name: str) -> Array:
 def normalised(
     h: Array, kind: str, gates: dict[str, Array], of: str, train: bool, name: str = ""
 ) -> Array:
-    """h "b ... units" after a norm, `kind` one of NORMS. The gate of its units is `of`.
+    """h "b ... units" after a norm. The gate of its units is `of`.
+
+    `kind` is "none", "batch", "layer" or "group".
 
     The result is not gated: the caller has to multiply it by the gate, since the bias of a norm
     makes closed units other than 0. Layer and group norms take statistics over units, so h is

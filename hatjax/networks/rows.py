@@ -36,11 +36,11 @@ def take(params: Tree, task: Array, parts: Sequence[str] = PER_TASK) -> Tree:
     return params | {k: jax.tree.map(lambda p: pick(p, task)[None], params[k]) for k in own}
 
 
-def spread(params: Tree, task: Array, parts: Sequence[str] = SHARED) -> Tree:
-    """The parameters with the row of `task` copied to the rows of all tasks, in some parts."""
-    own = take({k: params[k] for k in parts}, task, parts)
+def spread(params: Tree, task: Array) -> Tree:
+    """The parameters with the row of `task` copied to those of all tasks, in the parts SHARED."""
+    own = take({k: params[k] for k in SHARED}, task, SHARED)
     return params | {
-        k: jax.tree.map(lambda p, q: p.at[:].set(q), params[k], own[k]) for k in parts
+        k: jax.tree.map(lambda p, q: p.at[:].set(q), params[k], own[k]) for k in SHARED
     }
 
 

@@ -64,8 +64,8 @@ def enter(stage: Stage, h: Array) -> Array:
 def leave(stage: Stage, h: Array) -> Array:
     """From the linear layer's output to the stage's, "b h w units" or "b units".
 
-    The published networks have ReLU, dropout and pooling in this order. The maximum of what ReLU
-    leaves is what ReLU leaves of the maximum, so it comes last, on a quarter of the numbers.
+    The published networks have ReLU, dropout and pooling in this order. ReLU comes last here, on a
+    quarter of the numbers, since max(relu(x)) = relu(max(x)).
     """
     h = Dropout(stage.rate)(h)
     return jax.nn.relu(pool(h) if stage.kernel else h)

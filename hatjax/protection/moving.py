@@ -79,7 +79,8 @@ def protect(
     0..1 that broadcast to them, as `shares` does. A gradient g becomes an update in three steps:
 
     1. g is scaled to a global norm of at most `clip`, measured on g f; where the norm overflows,
-       from about 1e19 on, by `overflow`: with 0 nothing moves then, with NaN it cannot be missed;
+       from about 1e19 on, by `overflow`: 0 makes the step do nothing, NaN makes its result NaN, so
+       that the failure is seen;
     2. `inner` is given g where f > 0 and 0 elsewhere, so that its moments know nothing of a weight
        that is held;
     3. the update u that it returns is multiplied by f, so that neither moments nor weight decay

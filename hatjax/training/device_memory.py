@@ -96,7 +96,7 @@ def bytes_of_one(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) 
 
 
 def batches(config: ConfigDict, approach: Approach, tasks: Sequence[Task]) -> tuple[int, int]:
-    """config.batch and eval_batch; halved, where they are beyond twice the data (feed.at_most)."""
+    """config.batch and eval_batch, each halved until below twice the examples (feed.at_most)."""
     train, valid = (feed.capacity(tasks, k, 1, approach.union) for k in ("train", "valid"))
     test = feed.capacity(tasks, "test", 1)
     found = []

@@ -73,6 +73,6 @@ def key(seed: Array) -> Array:
 
 
 def plain(key: Array) -> Array:
-    """A key of `key` as one of JAX's own, with the same bits: for what is computed once, since the
-    rounds take long to compile where many arrays are drawn."""
+    """`key` as one of JAX's own threefry keys, with the same bits: for what is computed once, since
+    the rounds take long to compile where many arrays are drawn."""
     return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")

@@ -46,9 +46,9 @@ def random_path(key: Array, layers: int, modules: int, active: int) -> Array:
 
 
 def mutate(key: Array, path: Array, modules: int) -> Array:
-    """With probability 1/(L N) each, the modules of a path "L N" are replaced by one of a number
-    -2..2 higher, modulo `modules`.
+    """Move each module of a path "L N", with probability 1/(L N), by a random -2..2.
 
+    These are numbers of modules, modulo `modules`.
     A module that the path has in that layer already is not taken; in the published code it may be.
     """
     layers, active = path.shape
@@ -67,8 +67,9 @@ def make(config: ConfigDict) -> Schedule:
 
     A turn, in which one rival is trained, has config.epochs / (generations * rivals) epochs,
     rounded up, so that a task is trained for config.epochs in all. By default these are twice those
-    of other approaches: in the published code each of two rivals has as many as they. If there are
-    fewer epochs than turns, each turn has one epoch and the last generations do not take place.
+    of other approaches: in the published code each of two rivals trains for the full number. If
+    there are fewer epochs than turns, each turn has one epoch and the last generations do not take
+    place.
     """
 
     def start(params: Tree, memory: Tree, step):

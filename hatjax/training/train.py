@@ -285,16 +285,15 @@ def run_steps(
     turn: Turn,
     key: Array,
     hyper: Hyper,
-    until: Array | None = None,
 ) -> tuple[State, Array, Array]:
     """One pass over `data` in `order` "N".
 
     Returns the state after it, the losses of the batches "B", zeros beyond the real batches, and
-    the accuracy on the real examples. With `until` it ends before the batch of that number.
+    the accuracy on the real examples.
     """
     f = parts(config, approach)
     done = f.start(state, data, turn, hyper)
-    done = f.steps(done, state, data, order, turn, key, hyper, 0, until)
+    done = f.steps(done, state, data, order, turn, key, hyper, 0, None)
     return f.stop(done, state, data, turn, hyper)
 
 

@@ -43,14 +43,9 @@ from hatjax.types import About, Task, Tree
 from hatjax.workdir import files, trees
 
 
-def write_tasks(
-    where: Path,
-    tasks: Sequence[Task],
-    known: dict[str, str],
-    tested: dict[str, str] | None = None,
-) -> None:
-    """Write tasks.npz; `known` holds the fingerprints of the tasks by name, `tested` of_tests."""
-    tested = tested or of_tests(tasks)
+def write_tasks(where: Path, tasks: Sequence[Task], known: dict[str, str]) -> None:
+    """Write tasks.npz; `known` holds the fingerprints of the tasks by name."""
+    tested = of_tests(tasks)
     arrays: dict[str, Any] = {
         "names": np.array([task.name for task in tasks]),
         "fingerprints": np.array([known[task.name] for task in tasks]),
