@@ -40,7 +40,7 @@ class About(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One task of the sequence. Its network input is (x - mean) / std, with its pixels permuted."""
+    """One task of the sequence. Its inputs are (x - mean) / std, after its pixels are permuted."""
 
     name: str
     row: int  # its row in the per-task arrays (heads, embeddings): the same in every task order

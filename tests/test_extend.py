@@ -14,7 +14,7 @@ from hatjax.data import feed
 from hatjax.errors import InputError
 from hatjax.experiment import checkpoint, extending, run
 from hatjax.training import growing, train
-from hatjax.types import State
+from hatjax.types import State, Turn
 from hatjax.workdir import results
 from tests import test_past as past
 from tests.same import all_the_same
@@ -111,6 +111,42 @@ def test_every_approach_grows(name):
         before = old.predict(*learned, x, t, hyper)[:, : made[0].classes[t]]
         after = new.predict(params, memory, x, t, hyper)[:, : made[0].classes[t]]
         np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["er", "derpp", "agem", "lwf"])
+def test_shared_norms_go_on(name):
+    """A task that was added begins with the norms that all tasks share, not with fresh ones."""
+    c = config.make("digits", name, network="convnet")
+    c.network.widths = (8, 8)
+    made = [networks.make(c, (8, 8, 1), classes) for classes in ((5, 5), (5, 5, 5))]
+    old, new = (approaches.make(c, network) for network in made)
+    hyper, key = train.hyperparameters(c), jax.random.key(2)
+    first, added = (train.evaluation_step(Turn(t, t), hyper)._replace(key=key) for t in (1, 2))
+    params, memory = old.init(jax.random.key(0))
+    learned = {part: jax.tree.map(lambda p: p + 3, params[part]) for part in ("norms", "stats")}
+    learned = old.end_task(params | learned, memory, None, first)
+    grown = growing.grow(new, tuple(n.classes for n in made), learned, new.init(jax.random.key(1)))
+    own = new.take(*new.begin_task(*grown, added), added)
+    for part in ("norms", "stats"):
+        for p, q in zip(jax.tree.leaves(own[part]), jax.tree.leaves(params[part]), strict=True):
+            np.testing.assert_array_equal(p[0], q[1] + 3)
+
+
+def test_s_may_be_annealed_in_another_way():
+    """What is remembered of the epochs of a task does not stand in the way."""
+    cs = [digits(), digits()]
+    cs[1].approach.anneal, cs[1].approach.gate_init, cs[1].schedule = "dip_task", "dense", "cosine"
+    classes = ((3, 3), (3, 3, 3))
+    for before, after in (cs, cs[::-1]):
+        one, two = (
+            approaches.make(c, networks.make(c, (4, 4, 1), k))
+            for c, k in zip((before, after), classes, strict=True)
+        )
+        learned, fresh = one.init(jax.random.key(0)), two.init(jax.random.key(1))
+        past = jax.tree.map(lambda p: p + 0.5, learned[1]["past"])
+        _, memory = growing.grow(two, classes, (learned[0], learned[1] | {"past": past}), fresh)
+        assert memory.keys() == fresh[1].keys() and memory["past"].keys() == past.keys()
+        assert all((p == 0.5).all() for p in memory["past"].values())
 
 
 def test_what_cannot_grow_is_said():

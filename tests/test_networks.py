@@ -24,7 +24,7 @@ from tests.test_replicas import same
 
 STRUCTURED = ("progressive", "pathnet")
 QUICK = ("hat", "lwf", "imm_mean", "packnet", "er")  # one of a kind
-SHARING = ("joint", "er", "derpp", "agem")  # all tasks have the same norms
+SHARING = ("joint", "er", "derpp", "agem", "lwf")  # all tasks have the same norms
 
 
 @pytest.mark.parametrize("name", [

@@ -1,5 +1,6 @@
 """Images that stay on the host or on the disk: the same bits as in memory, or a refusal."""
 
+import functools
 import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import pytest
 import hatjax
 from hatjax import config, data, plans
 from hatjax.config import APPROACHES
-from hatjax.data import folder, lazy, stream, tasks
+from hatjax.data import feed, folder, lazy, stream, tasks
 from hatjax.data.tasks.fingerprint import fingerprints
 from hatjax.errors import Diverged, InputError, Interrupted
 from hatjax.experiment import description, run, stop
@@ -204,6 +205,24 @@ def test_arrays_of_the_user_on_the_disk(tmp_path):
     disk = hatjax.fit([(x, raw.y_train, x_test, raw.y_test)], **settings)
     there = hatjax.fit([raw[:4]], **settings)
     np.testing.assert_array_equal(disk.accuracy, there.accuracy)
+
+
+def test_joint_training_on_images_of_several_dtypes():
+    """A float image after, and before, those of 8 bits keeps its numbers."""
+    rng, y = np.random.default_rng(0), np.arange(40) % 2
+    floats = rng.random((40, 6, 6)).astype(np.float32)
+    few = (255 * floats).astype(np.uint8)
+    c = config.of_arrays(2, "joint")
+    for order in ((floats, few), (few, floats)):
+        given = tasks.of_arrays(c, [(x, y, x, y) for x in order])
+        length = feed.capacity(given, "train", 32, True)
+        whole = feed.pad(given, 1, "train", length, True)
+        labels = feed.labels(given, 1, "train", length, True)
+        images = functools.partial(feed.images, given, 1, "train", union=True)
+        streamed = stream.Stream(labels, [int(labels.n)], [images], lambda x: x)
+        x = np.concatenate([s.data.x for s in stream.stretches(streamed, 32)], axis=1)
+        np.testing.assert_array_equal(x[0, : labels.n], whole.x[0, : labels.n])
+        assert x.dtype == whole.x.dtype == np.float32
 
 
 def test_rows():

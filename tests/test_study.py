@@ -174,6 +174,15 @@ def test_forgetting_ratio_is_equation_6():
     np.testing.assert_allclose(metrics.forgetting_ratio(guess, random, joint), -1)
 
 
+def test_a_forgotten_task_is_left_out_of_the_forgetting_ratio():
+    acc = np.array([[0.9, 0, 0], [0.9, 0.7, 0], [np.nan, 0.7, 0.8]])
+    one = np.tril(np.ones((3, 3)))
+    rho = metrics.forgetting_ratio(acc, 0.1 * one, 0.9 * one)
+    np.testing.assert_allclose(rho, [0, -0.125, (-0.25 - 0.125) / 2])
+    acc[2] = np.nan
+    assert np.isnan(metrics.forgetting_ratio(acc, 0.1 * one, 0.9 * one)[2])
+
+
 def test_a_study_is_not_for_main(folder):
     env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(

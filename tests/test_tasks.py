@@ -352,6 +352,22 @@ def test_permuted_colour_of_grey_images(root):
     assert feed.put(got, 1, "test", 50).x.shape == (1, 50, 32, 32, 3)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 12), (4, 4, 3), (5, 5, 1)])
+def test_permuted_numbers_are_normalised_by_what_they_are(shape, tmp_path):
+    """Channels of other sizes: those of a vector keep theirs, those of an image are mixed."""
+    rng, (h, w, c) = np.random.default_rng(0), shape
+    x = rng.normal(10 * np.arange(c), 1 + np.arange(c), (400, *shape))
+    y = np.arange(400) % 2
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    got = tasks.make(settings(tmp_path, "own-permuted2"))
+    for t in range(2):
+        data = feed.put(got, t, "train", 400)
+        inputs = np.asarray(feed.batch(data, None, 0, 400).x)[: data.n]
+        of = (0,) if h == w == 1 else None
+        np.testing.assert_allclose(inputs.mean(of), 0, atol=0.2)
+        np.testing.assert_allclose(inputs.std(of), 1, atol=0.2)
+
+
 def test_permuted_tasks_have_one_set(root):
     with pytest.raises(InputError, match="permuted tasks need exactly one name"):
         tasks.make(settings(root, "pmnist", **{"data.sets": ("mnist", "cifar10")}))

@@ -74,12 +74,16 @@ def forgetting_ratio(acc: np.ndarray, random: np.ndarray, joint: np.ndarray) -> 
 
     rho^{u<=t} = (A^{u<=t} - A_R^u) / (A_J^{u<=t} - A_R^u) - 1 and its mean over u <= t (eq. 6).
     The three matrices "T T" are of the same tasks in the same order: acc[t, u] is A^{u<=t},
-    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Not finite where joint training is at chance.
+    random[u, u] is A_R^u, joint[t, u] is A_J^{u<=t}. Not finite where joint training is at chance,
+    NaN where all tasks were forgotten on purpose.
     """
-    guess = np.diag(random)[None]
+    guess, found = np.diag(random), []
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = (acc - guess) / (joint - guess) - 1
-        return np.array([rho[t, : t + 1].mean() for t in range(len(acc))])
+    for t, row in enumerate(rho):
+        there = row[: t + 1][~np.isnan(acc[t, : t + 1])]
+        found.append(there.mean() if len(there) else np.nan)
+    return np.array(found)
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:

@@ -4,7 +4,8 @@ HAT, but the weights that earlier tasks use are slowed instead of held. A used w
 the more tasks use it, and the more of the free units the current task takes. Since nothing is held
 completely, a task can still learn when few units are free. Earlier tasks may change: it does not
 promise HAT's bit-identical past. The equations are as in the authors' code
-(continual-learning-arena, adahat.py).
+(continual-learning-arena, adahat.py), but for two of its choices: there R is 0 where at most ten
+units of a layer are free, and the gates of learned tasks are rounded (here with `binarise`).
 """
 
 from typing import Any, NamedTuple
@@ -97,7 +98,10 @@ def make(config: ConfigDict, network: Network) -> Approach:
         uses = jax.tree.map(lambda n, p: jnp.where(p > 0, n, 0), memory["uses"], past)
         return base.with_past(memory, past) | {"uses": uses}
 
-    return base._replace(init=init, end_task=end_task, with_past=with_past)
+    def grow(memory, fresh):
+        return fresh | {k: memory[k] for k in ("past", "uses")}
+
+    return base._replace(init=init, end_task=end_task, with_past=with_past, grow=grow)
 
 
 APPROACH = hat_approach.APPROACH._replace(

@@ -54,8 +54,7 @@ def remembering(config: ConfigDict, network: Network, head: Head | None = None) 
     the examples that it stored are removed, too, and the next epoch fills the buffer.
 
     A replayed example goes to the head of its own task. The norms are shared by all tasks
-    (rows.SHARED), as in joint training. `head` says which heads may move: the others would be
-    changed by moments and weight decay; None: heads_in_use.
+    (rows.SHARED), as in joint training. `head` says which heads may move; None: heads_in_use.
     """
     which = head or heads_in_use(len(network.classes))
     if not network.image:
@@ -71,19 +70,15 @@ def remembering(config: ConfigDict, network: Network, head: Head | None = None) 
         "keep fewer of them",
     )
 
-    def free(own: Tree, memory: Tree, step: Step) -> Tree:
-        moving = which(memory, step)  # "T"
-        heads = jax.tree.map(
-            lambda p: jnp.expand_dims(moving, range(1, p.ndim)), own["head"]
-        )
-        return sgd.everything(own, memory, step) | {"head": heads}
-
-    base = sgd.make(config, network, free)
+    base = sgd.make(config, network, sgd.some_heads(which))
 
     def init(key):
         params, memory = base.init(key)
         buffer = replay.empty(size, network.image)
         return params, memory | {"buffer": buffer, "filling": jnp.float32(0)}
+
+    def begin_task(params, memory, step):
+        return rows.shared_by_all(params, step), memory | {"filling": jnp.float32(1)}
 
     def observe(memory, taken, batch, step):
         some = batch._replace(weight=batch.weight * memory["filling"])
@@ -92,7 +87,7 @@ def remembering(config: ConfigDict, network: Network, head: Head | None = None) 
 
     return base._replace(
         init=init,
-        begin_task=lambda params, memory, step: (params, memory | {"filling": jnp.float32(1)}),
+        begin_task=begin_task,
         take=lambda params, memory, step: rows.take(params, step.task, rows.SHARED),
         put=lambda params, own, memory, step: rows.put(params, own, step.task, rows.SHARED),
         schedule=filled_once(base.schedule),

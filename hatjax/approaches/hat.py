@@ -165,6 +165,7 @@ def make(
         gates=gates,
         past=lambda memory: memory["past"],
         with_past=lambda memory, past: memory | {"past": past},
+        grow=lambda memory, fresh: fresh | {"past": memory["past"]},
     )
 
 

@@ -2,7 +2,8 @@
 
 Each task starts from the weights that the last one left, and is pulled towards them while it learns
 (the authors' L2-transfer). After it, the weights are replaced by the mean of those found for all
-the tasks so far.
+the tasks so far, and the next task starts there, as in HAT's published code; in the authors' own
+it starts from the weights before they were merged, and merges them all once, at the end.
 """
 
 from typing import NamedTuple

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from hatjax.approaches import sgd
 from hatjax.config import ApproachSpec, ranges
+from hatjax.networks import rows
 from hatjax.training.losses import cross_entropy, mean
 from hatjax.types import Approach, Array, Network
 
@@ -41,11 +42,18 @@ def distillation(logits: Array, old: Array, temperature: Array) -> Array:
 def make(config: ConfigDict, network: Network) -> Approach:
     """SGD on cross-entropy + lambda times the sum of the old heads' distillation.
 
+    A batch is an example for all heads, so all tasks share one set of norms (rows.SHARED). Heads of
+    tasks that are not learned yet do not move.
+
     memory: "old", all parameters as the last task left them, and "turn" "T" int32, for each head
     whether its task was learned first (1), second (2) and so on, or not yet (0).
     """
-    base = sgd.make(config, network)
     tasks = jnp.arange(len(network.classes))
+
+    def in_use(memory, step) -> Array:  # "T"
+        return ((memory["turn"] > 0) | (tasks == step.task)).astype(jnp.float32)
+
+    base = sgd.make(config, network, sgd.some_heads(in_use))
 
     def init(key):
         params, _ = base.init(key)
@@ -55,8 +63,7 @@ def make(config: ConfigDict, network: Network) -> Approach:
         }
 
     def outputs(params, batch, key) -> Array:
-        """The logits of all heads, "T b C". The trunk runs once for all of them, unless each task
-        has norms of its own."""
+        """The logits of all heads, "T b C". The trunk runs once for all of them."""
 
         def one(task):
             return network.apply(params, batch.x, task, key=key, weight=batch.weight).logits
@@ -65,9 +72,10 @@ def make(config: ConfigDict, network: Network) -> Approach:
 
     def loss(params, memory, batch, step):
         out = network.apply(params, batch.x, step.task, key=step.key, weight=batch.weight)
+        old = rows.take(memory["old"], 0, rows.SHARED)  # row 0 is never a fresh one
         terms = distillation(
             outputs(params, batch, step.key),
-            outputs(memory["old"], batch, None),
+            outputs(old, batch, None),
             step.hyper.approach.temperature,
         )  # "T b"
         older = (memory["turn"] > 0) & (memory["turn"] <= step.seen)
@@ -76,12 +84,15 @@ def make(config: ConfigDict, network: Network) -> Approach:
         return cross_entropy(out.logits, batch) + step.hyper.approach.lamb * distilled, out
 
     def end_task(params, memory, data, step):
+        params = rows.spread(params, step.task)
         return params, {"old": params, "turn": memory["turn"].at[step.task].set(step.seen + 1)}
 
     return base._replace(
         init=init,
-        take=lambda params, memory, step: params,  # the loss reads the heads of all tasks
-        put=lambda params, own, memory, step: own,
+        begin_task=lambda params, memory, step: (rows.shared_by_all(params, step), memory),
+        # The loss reads the heads of all tasks.
+        take=lambda params, memory, step: rows.take(params, step.task, rows.SHARED),
+        put=lambda params, own, memory, step: rows.put(params, own, step.task, rows.SHARED),
         loss=loss,
         end_task=end_task,
     )

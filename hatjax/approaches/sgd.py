@@ -14,7 +14,7 @@ from hatjax.config import ApproachSpec, ranges
 from hatjax.networks import rows
 from hatjax.training import optimizers, schedules
 from hatjax.training.losses import cross_entropy
-from hatjax.types import Approach, Network, Step, Tree
+from hatjax.types import Approach, Array, Network, Step, Tree
 
 
 class Settings(NamedTuple):
@@ -27,6 +27,20 @@ RANGES = {"clip": ranges.POSITIVE}
 def everything(own: Tree, memory: Tree, step: Step) -> Tree:
     """How far the parameters may move: 1, all of them freely."""
     return jax.tree.map(lambda p: 1.0, own)
+
+
+def some_heads(which: Callable[[Tree, Step], Array]) -> Callable[[Tree, Tree, Step], Tree]:
+    """As `everything`, but of the heads only those may move for which which(memory, step) "T" is 1.
+
+    Moments and weight decay would change the others, too.
+    """
+
+    def free(own: Tree, memory: Tree, step: Step) -> Tree:
+        moving = which(memory, step)
+        heads = jax.tree.map(lambda p: jnp.expand_dims(moving, range(1, p.ndim)), own["head"])
+        return everything(own, memory, step) | {"head": heads}
+
+    return free
 
 
 def make(

@@ -1,7 +1,7 @@
 """Feed training: from a task's images on the host to batches of network inputs on the device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -137,12 +137,12 @@ def labels(tasks: Sequence[Task], t: int, split: str, length: int, union: bool =
     """The same as `pad`, without an image."""
     chosen = range(t + 1) if union else (t,)
     ys = [getattr(tasks[u], split).y for u in chosen]
-    y, x = np.concatenate(ys), tasks[t].train.x
+    y, shape = np.concatenate(ys), tasks[t].train.x.shape[1:]
     task = np.repeat([tasks[u].row for u in chosen], [*map(len, ys)]).astype(np.int32)
     rest = length - len(y)
     mean, std = (np.stack(by_row(tasks, field)) for field in ("mean", "std"))
     return Data(
-        x=np.empty((1, 0, *x.shape[1:]), x.dtype),
+        x=np.empty((1, 0, *shape), dtype_of(tasks, chosen, split)),
         y=np.pad(y.astype(np.int32), (0, rest))[None],
         task=np.pad(task, (0, rest), constant_values=tasks[t].row)[None],
         version=np.int32(0),
@@ -164,12 +164,17 @@ def images(
         return x if pixels is None else x.reshape(len(x), -1)[:, pixels].reshape(x.shape)
     ends = np.cumsum([len(getattr(task, split).y) for task in tasks[: t + 1]])
     owner = np.searchsorted(ends, places, side="right")  # the task of each place
-    dtype = np.result_type(*(getattr(task, split).x.dtype for task in tasks[: t + 1]))
+    dtype = dtype_of(tasks, range(t + 1), split)
     found = np.empty((len(places), *tasks[t].train.x.shape[1:]), dtype)
     for u, end in enumerate(ends):
         mine = places[owner == u] - (end - len(getattr(tasks[u], split).y))
         found[owner == u] = images(tasks, u, split, mine)
     return found
+
+
+def dtype_of(tasks: Sequence[Task], chosen: Iterable[int], split: str) -> np.dtype:
+    """The dtype that holds the images of the `chosen` tasks' `split` together."""
+    return np.result_type(*(getattr(tasks[u], split).x.dtype for u in chosen))
 
 
 AXIS = "data"  # of the mesh of devices (training.replicas.Placement): they share a batch

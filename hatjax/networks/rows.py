@@ -9,12 +9,14 @@ whatever the task.
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from hatjax.types import Array, Tree
+from hatjax.types import Array, Step, Tree
 
 PER_TASK = ("gates", "head", "norms", "stats")  # the parts whose first axis is the task
-# Of these, those that tasks share where a batch mixes their examples (joint training, replay).
+# Of these, those that tasks share where a batch serves several of them (joint training, replay,
+# LwF's old heads).
 # While a task is learned they are kept in that task's row; then all rows get it (`spread`).
 SHARED = ("norms", "stats")
 
@@ -42,6 +44,15 @@ def spread(params: Tree, task: Array) -> Tree:
     return params | {
         k: jax.tree.map(lambda p, q: p.at[:].set(q), params[k], own[k]) for k in SHARED
     }
+
+
+def shared_by_all(params: Tree, step: Step) -> Tree:
+    """The parameters before a task, with the parts SHARED as the tasks before it have left them.
+
+    All rows are the same then, but where a run goes on with more tasks: the rows that it added,
+    after those that it had, are fresh ones.
+    """
+    return spread(params, jnp.where(step.seen > 0, 0, step.task))
 
 
 def put(params: Tree, own: Tree, task: Array, parts: Sequence[str] = PER_TASK) -> Tree:

@@ -24,11 +24,27 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
     test = Split(raw.x_test, raw.y_test)
     mean, std = data.moments(name, raw.x_train)
     about = About(raw.names or (), scale=scale.of(train.x))
-    pixels = permutations(config, raw.x_train[0].size)
     return [
-        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, mean, std, p, about)
-        for i, p in enumerate(pixels)
+        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, *of, p, about)
+        for i, p in enumerate(permutations(config, raw.x_train[0].size))
+        for of in [permuted_moments(mean, std, p)]
     ]
+
+
+def permuted_moments(
+    mean: np.ndarray, std: np.ndarray, pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation "c" of images once their `pixels` are permuted.
+
+    Features of a vector take theirs along. The channels of a coloured image are mixed with one
+    another, so all get the moments of all its numbers.
+    """
+    if len(pixels) == len(mean):
+        return mean[pixels], std[pixels]
+    whole = np.mean(mean, dtype=float)
+    deviation = np.sqrt(np.mean(std.astype(float) ** 2 + (mean - whole) ** 2))
+    one = len(mean) == 1
+    return (mean, std) if one else (np.full_like(mean, whole), np.full_like(std, deviation))
 
 
 def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
