@@ -12,7 +12,7 @@ from hatjax import approaches, config
 from hatjax.data import feed
 from hatjax.errors import InputError
 from hatjax.training import optimizers, schedules, steps, train
-from hatjax.types import Step
+from hatjax.types import Step, Turn
 from tests.test_past import small
 
 
@@ -109,6 +109,19 @@ def test_schedules():
     np.testing.assert_allclose(rates("constant", failing=1), [0.8, 0.8, 0.8 / 3, 0.8 / 3])
     np.testing.assert_allclose(rates("cosine", failing=1)[2:], want[2:] / 3, rtol=1e-6)
     np.testing.assert_allclose(rates("plateau"), [0.8] * 4)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_a_planned_schedule_ends_after_its_epochs(name):
+    """Also where the task has more, as PackNet's after pruning when its first part ended early."""
+    c = config.make("digits", "sgd")
+    c.schedule, c.epochs = name, 3
+    s, step = schedules.make(c), train.evaluation_step(Turn(0, 0), train.hyperparameters(c))
+    state, done = s.start({}, {}, step)[0], []
+    for _ in range(4):
+        state, *_ = s.update(state, jnp.float32(1), {}, {}, step)
+        done.append(bool(state.done))
+    assert done == [False, False, True, True]
 
 
 def test_pathnet_has_its_own_schedule():

@@ -28,7 +28,7 @@ def planned(config: ConfigDict) -> Schedule:
     """A rate that depends on the number of the epoch alone; a task ends with its last parameters.
 
     "constant": config.lr. "cosine": lr [1 + cos(pi e/E)] / 2 in epoch e = 0..E-1 of E =
-    config.epochs, which falls to nearly 0. After an epoch whose loss is not a number, with
+    config.epochs, which falls to nearly 0, and ends. After an epoch whose loss is not a number, with
     config.on_nan = "lower", the rates of all later epochs are divided by lr_factor; the task ends
     once lr divided so is below lr_min.
     """
@@ -45,7 +45,7 @@ def planned(config: ConfigDict) -> Schedule:
     def update(state, loss, params, memory, step):
         top = jnp.where(state.failing, state.top / step.hyper.lr_factor, state.top)
         epoch = state.epoch + 1
-        done = state.done | (top < step.hyper.lr_min)
+        done = state.done | (top < step.hyper.lr_min) | (epoch >= config.epochs)
         return Planned(rate(top, epoch), top, epoch, jnp.bool(False), done), params, memory
 
     def best(state, params, memory, step):

@@ -68,7 +68,7 @@ def make(config: ConfigDict) -> Schedule:
     A turn, in which one rival is trained, has config.epochs / (generations * rivals) epochs,
     rounded up, so that a task is trained for config.epochs in all. By default these are twice those
     of other approaches: in the published code each of two rivals trains for the full number. If
-    there are fewer epochs than turns, each turn has one epoch and the last generations do not take
+    the epochs are fewer than the turns, or no multiple of them, the last generations do not take
     place.
     """
 
