@@ -28,9 +28,9 @@ def planned(config: ConfigDict) -> Schedule:
     """A rate that depends on the number of the epoch alone; a task ends with its last parameters.
 
     "constant": config.lr. "cosine": lr [1 + cos(pi e/E)] / 2 in epoch e = 0..E-1 of E =
-    config.epochs, which falls to nearly 0, and ends. After an epoch whose loss is not a number, with
-    config.on_nan = "lower", the rates of all later epochs are divided by lr_factor; the task ends
-    once lr divided so is below lr_min.
+    config.epochs, which falls to nearly 0; then the task ends. After an epoch whose loss is not a
+    number, with config.on_nan = "lower", the rates of all later epochs are divided by lr_factor;
+    the task ends once lr divided so is below lr_min.
     """
 
     def rate(top: Array, epoch: Array) -> Array:
