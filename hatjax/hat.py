@@ -65,8 +65,8 @@ def init_gates(
     """
     if isinstance(start, str) and start not in STARTS:
         raise ValueError(f"start = {start!r}: expected one of {', '.join(STARTS)}, or a function")
-    if wrong := {k: n for k, n in {**units, "tasks": tasks}.items() if n < 1}:
-        raise ValueError(f"{wrong}: expected at least 1")
+    if wrong := {k: n for k, n in {**units, "tasks": tasks}.items() if protection.whole(n) < 1}:
+        raise ValueError(f"{wrong}: expected whole numbers of at least 1")
     draw = STARTS[start] if isinstance(start, str) else start
     keys = jax.random.split(key, max(1, len(units)))
     return {name: draw(k, (tasks, n)) for (name, n), k in zip(units.items(), keys, strict=False)}
@@ -97,12 +97,11 @@ def gate(
 
     `task` counts from 0 and may be traced. Embeddings with a single row are those of the task.
     `sigmoid` is the usual one, whose derivative is 0 beyond s e = 17, or `exact_sigmoid`.
-    ValueError for a whole number that is none of the tasks; a traced one is not looked at.
+    ValueError for what is none of the tasks (protection.check_task).
     """
 
     def one(e: Array) -> Array:
-        if isinstance(task, int) and e.shape[0] > 1 and not 0 <= task < e.shape[0]:
-            raise ValueError(f"task {task}: the embeddings have the tasks 0..{e.shape[0] - 1}")
+        protection.check_task(task, e)
         mine = lax.dynamic_index_in_dim(e, task if e.shape[0] > 1 else 0, keepdims=False)
         return sigmoid(s * mine)
 
@@ -165,6 +164,7 @@ def binarise(gates: Embeddings, task: Array, bound: Array = 6.0) -> dict[str, Ar
     """
 
     def one(e: Array) -> Array:
+        protection.check_task(task, e)
         mine = (jnp.arange(e.shape[0]) == (task if e.shape[0] > 1 else 0))[:, None]
         return jnp.where(mine, jnp.where(e > 0, bound, -bound), e)
 
@@ -212,7 +212,7 @@ def optimizer(
     1. the gradient of the embeddings is compensated for s (`compensate`);
     2. all gradients are scaled to a global norm of at most `clip`; in the norm, the gradient of a
        weight is multiplied by how free the weight is, 1 - min(a^{<=t}_i, a^{<=t}_j) (eq. 2); where
-       that norm overflows they are multiplied by `overflow`, 0 or NaN;
+       that norm is not finite they become `overflow`, 0 or NaN;
     3. `inner` is given the gradients, with 0 for weights that are not free at all;
     4. its update of a weight is multiplied by how free the weight is (hatjax.protection.protect);
     5. embeddings are kept within |e| <= e_max (`keep`).
@@ -226,7 +226,8 @@ def optimizer(
     (hatjax.approaches.adahat); `past` is then whatever it takes. Begin every task with
     tx.init(params), so that it starts with fresh moments. s_max, clip, e_max and cosh_max may be
     traced. `init` raises ValueError, naming the parameter, where gates and axes do not fit each
-    other (hatjax.protection.check), and `update` for a past of other gates or numbers of units.
+    other (hatjax.protection.check), and `update` for a past of other gates or numbers of units, and
+    a task that is none.
     """
     if not hasattr(inner, "update"):
         raise ValueError(f"inner = {inner!r}: expected an optimizer, as optax.adam(1e-3) gives")
@@ -236,6 +237,7 @@ def optimizer(
     protected = protection.protect(inner, clip, overflow)
 
     def init(params: Tree) -> Tree:
+        protection.check_parts(params, "params")
         protection.check(params["net"], axes, params["gates"])
         return protected.init(params)
 
@@ -249,7 +251,11 @@ def optimizer(
         task: Array,
         **extra: Any,
     ) -> tuple[Tree, Tree]:
+        protection.check_parts(params, "params")
+        protection.check_parts(grads, "grads")
         e = params["gates"]
+        for some in e.values():
+            protection.check_task(task, some)
         if shares is protection.shares:
             protection.check_past(past, e)
         q = jax.tree.map(lambda q, e: compensate(q, e, s, s_max, cosh_max), grads["gates"], e)
@@ -264,7 +270,9 @@ def optimizer(
 
         grads = {"net": grads["net"], "gates": q}
         updates, state = protected.update(grads, state, params, free=free, **extra)
-        kept = jax.tree.map(lambda u, e, m: m * keep(u, e, e_max), updates["gates"], e, mine)
+        kept = jax.tree.map(
+            lambda u, e, m: jnp.where(m > 0, keep(u, e, e_max), 0), updates["gates"], e, mine
+        )
         return {"net": updates["net"], "gates": kept}, state
 
     return optax.GradientTransformationExtraArgs(init, update)

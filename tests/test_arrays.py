@@ -95,6 +95,8 @@ X, Y, X_TEST, Y_TEST = arrays()
         ([(X / 255, Y, X_TEST, Y_TEST)], "task 0: of x_train and x_test one is uint8"),
         ([(X * 1e300, Y, X_TEST * 1.0, Y_TEST)], "x_train holds numbers beyond 1e.38"),
         ([([[1, 2], [3]], Y, X_TEST, Y_TEST)], "task 0: x_train: expected an array of numbers"),
+        ([(iter(X), Y, X_TEST, Y_TEST)], "task 0: x_train: .* got a .*iterator: give .*list.x."),
+        ([(X, iter(Y), X_TEST, Y_TEST)], "task 0: y_train: expected an array of labels, got a "),
         ([(X[0, 0], Y, X_TEST, Y_TEST)], "x_train is of shape .4,.: expected images"),
         ([(X, Y + 1, X_TEST, Y_TEST)], r"y_test holds the labels 0, .* expected the labels 1\.\.3"),
         ([(X, Y - 1, X_TEST, Y_TEST)], "y_train holds the labels -1"),

@@ -191,6 +191,28 @@ def test_any_optimizer_moves_weights_as_far_as_they_are_free(name, clip):
             assert (leaf[:, 2] == 0).all() and (leaf[:, 0] != 0).all()
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_an_update_that_is_not_a_number_moves_nothing_that_is_held(clip):
+    """A gradient that is NaN, under an optimizer that mixes all; 0 / 0 of Adam without epsilon."""
+    net, axes, gates = small()
+    params, past = {"net": net, "gates": gates}, {"f": jnp.array([0.0, 0.0, 1.0])}
+    grads = jax.tree.map(jnp.ones_like, params)
+    bad = grads | {"net": grads["net"] | {"w": grads["net"]["w"].at[0, 0].set(jnp.nan)}}
+    mixing = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.01))
+    for inner, given in ((mixing, bad), (optax.adam(0.01, eps=0), grads)):
+        tx = hj.optimizer(inner, axes, clip=clip)
+        updates, _ = tx.update(given, tx.init(params), params, past=past, s=1.0, task=1)
+        assert (updates["net"]["w"][:, 2] == 0).all() and updates["net"]["b"][2] == 0
+        assert (updates["net"]["head"][0] == 0).all() and (updates["gates"]["f"][0] == 0).all()
+        if clip and inner is mixing:  # as if there were no gradient
+            assert all(jnp.isfinite(u).all() for u in jax.tree.leaves(updates))
+
+
+def test_the_clipping_norm_of_complex_numbers():
+    tree = {"z": jnp.array([3 + 4j, 12j]), "x": jnp.array([0.0])}
+    assert float(protection.global_norm(tree)) == pytest.approx(13)
+
+
 def test_the_clipping_norm_is_that_of_what_is_free():
     """Held gradients do not count in it; where it overflows, nothing moves, or it cannot be missed.
     """

@@ -113,6 +113,20 @@ def test_flax_nnx_as_a_state_and_as_a_dict():
     assert hj.axes(plain, rules)["fc1"]["kernel"] == (None, "fc1")
 
 
+class Attention(eqx.Module):
+    query: jax.Array
+    value: jax.Array
+
+
+def test_a_field_called_value():
+    """It is a part of a path like any other; nnx has a variable's array under that name."""
+    rules = {r"(.*/)?query": (None, "f"), r"(.*/)?value": ("f", None)}
+    layer = Attention(jnp.ones((4, 6)), jnp.ones((6, 4)))
+    for net in (layer, {"attention": layer}):
+        (got,) = jax.tree.leaves(hj.axes(net, rules), is_leaf=lambda a: isinstance(a, Attention))
+        assert (got.query, got.value) == ((None, "f"), ("f", None))
+
+
 def test_a_network_is_probed_in_ones_own_loop():
     net = {"w": jnp.ones((4, 6)), "v": jnp.ones((6, 3))}
     axes = hj.axes(net, {"w": (None, "f"), "v": ("f", None)})
@@ -122,14 +136,55 @@ def test_a_network_is_probed_in_ones_own_loop():
         hj.probe(lambda p, a: jnp.tanh(x @ p["w"]) @ p["v"], net, axes, {"f": 6})
 
 
+def test_the_probe_closes_every_unit():
+    """Also those of a gate of one unit, and both orders of a gate of two."""
+    x = jnp.arange(8.0).reshape(2, 4)
+    for n in (1, 2, 3):
+        net = {"w": jnp.ones((4, n)), "v": jnp.ones((n, 3))}
+        axes = hj.axes(net, {"w": (None, "f"), "v": ("f", None)})
+        hj.probe(lambda p, a: (x @ p["w"]) * a["f"][None] @ p["v"], net, axes, {"f": n})
+        for unit in range(n):  # one unit gets around its gate
+            def leaky(p, a, unit=unit):
+                return (x @ p["w"]) * a["f"].at[unit].set(1)[None] @ p["v"]
+
+            for seed in range(5):
+                with pytest.raises(ValueError, match="changing it where they are closed changes"):
+                    hj.probe(leaky, net, axes, {"f": n}, seed)
+
+
 def test_what_does_not_fit_is_told():
     gates = hj.init_gates(jax.random.key(0), {"f": 6}, tasks=2)
-    for task in (2, -1):
-        with pytest.raises(ValueError, match=f"task {task}: the embeddings have the tasks 0..1"):
-            hj.gate(gates, task, 400.0)
     net = {"w": jnp.ones((4, 6))}
     tx = hj.optimizer(optax.sgd(0.1), hj.axes(net, {"w": (None, "f")}))
-    params = {"net": net, "gates": gates}
+    params, past = {"net": net, "gates": gates}, hj.no_past(gates)
+    state = tx.init(params)
+    for task in (2, -1, np.int64(2), jnp.int32(-1), 1.0, None, True):
+        for use in (
+            lambda t: hj.gate(gates, t, 400.0),
+            lambda t: hj.binarise(gates, t),
+            lambda t: tx.update(params, state, params, past=past, s=1.0, task=t),
+        ):
+            with pytest.raises(ValueError, match="task .*: the embeddings have the tasks 0..1"):
+                use(task)
+    for task in (1, np.uint8(1), jnp.int32(1)):
+        assert (hj.gate(gates, task, 400.0)["f"] == hj.gate(gates, 1, 400.0)["f"]).all()
+    flat, more = jnp.ones(6), {**net, "v": 1.0}
+
+    def update(grads, params):
+        return tx.update(grads, state, params, past=past, s=1.0, task=0)
+
+    for use, says in (
+        (lambda: tx.init(net), "params: expected {\"net\": ..., .*got .'w'."),
+        (lambda: tx.init({"net": net, "gates": {"f": flat}}), "gate 'f' is of shape .6,.: expec"),
+        (lambda: tx.init({"net": more, "gates": gates}), "axes: expected what hatjax.axes.net"),
+        (lambda: hj.optimizer(optax.sgd(0.1), None).init(params), "axes: expected what hatjax"),
+        (lambda: update({"net": net}, params), "grads: expected .*got .'net'."),
+        (lambda: update(params, None), "params: expected .*got NoneType"),
+        (lambda: hj.axes(net, None), "rules = None: expected a dict"),
+        (lambda: hj.init_gates(jax.random.key(0), {"f": "6"}, 2), "'f': '6'.: expected whole numb"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            use()
     for past, says in (({"f": jnp.zeros(1)}, r"\(1,\)"), ({}, "nothing")):
         with pytest.raises(ValueError, match=f"past has {says} for the gate 'f': expected .6,."):
             tx.update(params, tx.init(params), params, past=past, s=1.0, task=0)
@@ -141,7 +196,7 @@ def test_what_does_not_fit_is_told():
 
 def test_the_method_stands_alone():
     """hat.py and protection/ import jax, optax and numpy alone, and HAT is short."""
-    allowed = {"jax", "optax", "numpy", "collections", "functools", "re", "typing"}
+    allowed = {"jax", "optax", "numpy", "collections", "functools", "operator", "re", "typing"}
     files = [ROOT / "hatjax" / "hat.py", *(ROOT / "hatjax" / "protection").glob("*.py")]
     assert len(files) > 1
     for path in files:

@@ -50,6 +50,29 @@ class Parity(Own):
         return h * gates["fc"][None] * (h.argmax(axis=-1, keepdims=True) % 2)
 
 
+class OneUnit(Own):
+    """A gate of a single unit, forgotten in the call."""
+
+    units = {"one": 1, "fc": 8}
+    rules = RULES | {"small/kernel": (None, "one"), "small/bias": ("one",)}
+
+    @nn.compact
+    def __call__(self, x, gates):
+        small = nn.relu(nn.Dense(1, name="small")(x.reshape(len(x), -1)))
+        return (self.features(x) + small) * gates["fc"][None]
+
+
+class Temperature(Own):
+    """A number of each task's own."""
+
+    rules = RULES | {"temperature": hatjax.PER_TASK}
+
+    @nn.compact
+    def __call__(self, x, gates):
+        t = self.param("temperature", lambda key: jnp.float32(2))
+        return self.features(x) * gates["fc"][None] / t
+
+
 class Two(Own):
     @nn.compact
     def __call__(self, x, gates):
@@ -102,8 +125,12 @@ def fit(network, approach="hat", **settings):
     return hatjax.fit(arrays(), approach, network=network, epochs=1, quiet=True, **settings)
 
 
-def test_the_plain_one_is_taken():
-    assert fit(Own()).accuracy.shape == (2, 2)
+@pytest.mark.parametrize("network", [Own(), Temperature()], ids=lambda v: type(v).__name__)
+def test_the_plain_one_is_taken(network):
+    result = fit(network)
+    assert result.accuracy.shape == (2, 2)
+    own = result.model.params["norms"]
+    assert len(np.unique(own["temperature"])) == 2 if isinstance(network, Temperature) else not own
 
 
 @pytest.mark.parametrize(
@@ -112,6 +139,7 @@ def test_the_plain_one_is_taken():
         (Winners(), "changing it where they are closed changes what the network gives"),
         (ScaledByTheLargest(), "changing it where they are closed changes"),
         (Parity(), "changing it where they are closed changes"),
+        (OneUnit(), "parameter trunk/small/.* the gates 'one': changing it where they are closed"),
         (Two(), "it gives a tuple: expected features"),
         (Gateless(), r"its __call__ fails \(TypeError: .*expected __call__\(x, gates\)"),
         (OtherGate(), "its __call__ fails .*'other'.* with the gates fc"),

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hatjax.analysis import models
+from hatjax.analysis import models, which
 from hatjax.analysis.blocks import in_blocks, traced
 from hatjax.analysis.inputs import normalised
 from hatjax.analysis.models import Model
@@ -166,6 +166,7 @@ def predict(
     `names` its labels are names. Images of a permuted task t must then be in that task's order of
     pixels already: x.reshape(n, -1)[:, model.pixels[t]].reshape(x.shape).
     """
+    which.check(model)
     if task is not None:
         return models.predict(model, x, task, probabilities, names)
     if traced(x):

@@ -10,11 +10,21 @@ if TYPE_CHECKING:
     from hatjax.analysis.models import Model
 
 
+def check(model: "Model") -> None:
+    """Raise InputError for what is no model: the result of hatjax.fit, say, or a workdir."""
+    if not hasattr(model, "learned"):
+        raise InputError(
+            f"a {type(model).__name__} is given where a model is expected: give result.model of "
+            "hatjax.fit, or hatjax.load(WORKDIR)"
+        )
+
+
 def place(model: "Model", task: int) -> int:
     """`task`, a whole number of Python, NumPy or JAX, as an int.
 
     Raises InputError if it is none (True and False are none), or not a task of the model.
     """
+    check(model)
     known = f"the model has the tasks 0..{len(model.names) - 1}"
     if traced(task):
         raise InputError(f"the task is traced, as inside jax.jit: {known}: give a whole number")

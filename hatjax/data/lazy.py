@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hatjax.errors import oneline
+
 BLOCK = 2**26  # bytes that are read at a time where all images are looked at
 
 
@@ -41,11 +43,22 @@ def stays(x: Any) -> bool:
 def array(x: Any) -> np.ndarray:
     """As numpy.asarray, but an array on the disk stays there.
 
-    ValueError for a masked array with masked elements, whose values NumPy would bring back.
+    ValueError for what is no array, and for a masked array with masked elements, whose values NumPy
+    would bring back.
     """
     if np.ma.is_masked(x):
         raise ValueError("a masked array: leave out examples with masked elements, or fill them in")
-    return x if stays(x) else np.asarray(x)
+    if stays(x):
+        return x
+    try:
+        found = np.asarray(x)
+    except (TypeError, RuntimeError) as error:  # of a tensor of torch that must be detached, say
+        raise ValueError(oneline(error)) from error
+    if found.dtype == object and not found.ndim:  # NumPy takes a sparse matrix or a generator so
+        raise ValueError(
+            f"a {type(x).__name__}: give x.toarray() of a sparse one, list(x) of a generator"
+        )
+    return found
 
 
 def rows(x: Any, places: np.ndarray) -> Any:

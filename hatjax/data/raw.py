@@ -126,6 +126,8 @@ def numbers(x, where: str, names: tuple[str, ...] = ()) -> np.ndarray:
         x = lazy.array(x)
     except ValueError as error:
         raise InputError(f"{where}: expected an array of numbers, got {error}") from error
+    if x.dtype.name == "bfloat16":  # of JAX; NumPy calls its kind "V"
+        x = x.astype(np.float32)
     if x.dtype.kind not in "buif":
         raise InputError(f"{where} is {x.dtype} of shape {x.shape}: expected numbers")
     if x.dtype == np.uint8:

@@ -5,7 +5,8 @@ parameters which gate lies on which axis. How far a parameter may still move, th
 weights that is used and what tasks share are computed from that alone, for any network of any
 library.
 
-    rules       which gate lies on which axis; whether gates and parameters fit
+    rules       which gate lies on which axis
+    checks      whether parameters, gates, their past and the task fit together
     moving      how far a parameter may move, and an optimizer that moves it no farther
     use         how much of a network tasks use, and what they share
     probing     whether a network can be protected at all
@@ -14,13 +15,14 @@ The only imports are jax, numpy and optax. Letters as in the paper: a gates of u
 cumulative gates a^{<=t}, {gate: "units"}.
 """
 
+from hatjax.protection.checks import check, check_parts, check_past, check_task, whole
 from hatjax.protection.moving import across, free, global_norm, on_axis, protect, row, shares
 from hatjax.protection.probing import probe
-from hatjax.protection.rules import PER_TASK, Axes, Axis, axes, check, check_past, gate_on, path
+from hatjax.protection.rules import PER_TASK, Axes, Axis, axes, gate_on, path
 from hatjax.protection.use import held, overlap, used
 
 __all__ = [
-    "PER_TASK", "Axes", "Axis", "across", "axes", "check", "check_past", "free", "gate_on",
-    "global_norm", "held", "on_axis", "overlap", "path", "probe", "protect", "row", "shares",
-    "used",
+    "PER_TASK", "Axes", "Axis", "across", "axes", "check", "check_parts", "check_past",
+    "check_task", "free", "gate_on", "global_norm", "held", "on_axis", "overlap", "path", "probe",
+    "protect", "row", "shares", "used", "whole",
 ]  # fmt: skip

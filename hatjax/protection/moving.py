@@ -78,13 +78,13 @@ def protect(
     `update` takes one more argument, free=f: f(after) gives a tree like the parameters, of numbers
     0..1 that broadcast to them, as `shares` does. A gradient g becomes an update in three steps:
 
-    1. g is scaled to a global norm of at most `clip`, measured on g f; where the norm overflows,
-       from about 1e19 on, by `overflow`: 0 makes the step do nothing, NaN makes its result NaN, so
-       that the failure is seen;
+    1. g is scaled to a global norm of at most `clip`, measured on g f; where that norm is not
+       finite (it overflows from about 1e19 on), g becomes `overflow`: 0, as if there were none, or
+       NaN, so that the failure is seen;
     2. `inner` is given g where f > 0 and 0 elsewhere, so that its moments know nothing of a weight
        that is held;
-    3. the update u that it returns is multiplied by f, so that neither moments nor weight decay
-       move what is held.
+    3. the update u that it returns is multiplied by f, and is 0 where f is 0, so that nothing moves
+       what is held: neither moments nor weight decay, nor an update that is not a number.
 
     With plain SGD that is -lr g f, the step of the paper. The state is that of `inner`.
 
@@ -106,13 +106,16 @@ def protect(
         if clip is not None:
             norm = global_norm(jax.tree.map(_times, grads, free(scale)))
             scale = jnp.minimum(1, clip / jnp.maximum(norm, 1e-30))
-            scale = jnp.where(jnp.isinf(norm), overflow, scale)
+            scale = jnp.where(jnp.isfinite(norm), scale, jnp.nan)
         share = free(scale)
-        seen = jax.tree.map(
-            lambda g, f: jnp.where(f > 0, _times(g, scale), jnp.zeros((), g.dtype)), grads, share
-        )
+
+        def given(g: Array, f: Array) -> Array:
+            g = jnp.where(jnp.isnan(scale), jnp.asarray(overflow, g.dtype), _times(g, scale))
+            return _where_free(g, f)
+
+        seen = jax.tree.map(given, grads, share)
         updates, state = inner.update(seen, state, params, **extra)
-        return jax.tree.map(_times, updates, share), state
+        return jax.tree.map(lambda u, f: _where_free(_times(u, f), f), updates, share), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
@@ -122,12 +125,24 @@ def _times(x: Array, factor: Array) -> Array:
     return x * jnp.asarray(factor, x.dtype)
 
 
+def _where_free(x: Array, f: Array) -> Array:
+    """x where f > 0, else 0, whatever x is there."""
+    return jnp.where(f > 0, x, jnp.zeros((), x.dtype))
+
+
+def _square(x: Array) -> Array:
+    """|x|^2 in float32, of real and complex numbers."""
+    if jnp.iscomplexobj(x):
+        return _square(jnp.real(x)) + _square(jnp.imag(x))
+    return jnp.square(x.astype(jnp.float32))
+
+
 def global_norm(tree: Tree) -> Array:
     """The Euclidean norm of all numbers of a tree, float32[]."""
     # First the sum of each row, then that of the rows, with a barrier between: the compiler then
     # reads memory in order. For one sum over both axes it would read a matrix in small tiles.
     rows = [
-        jnp.sum(jnp.square(jnp.atleast_1d(x).astype(jnp.float32)), axis=-1)
+        jnp.sum(_square(jnp.atleast_1d(x)), axis=-1)
         for x in jax.tree.leaves(tree)
     ]
     return jnp.sqrt(sum(jnp.sum(r) for r in lax.optimization_barrier(rows)))

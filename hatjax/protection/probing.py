@@ -9,6 +9,8 @@ import numpy as np
 from hatjax.protection.moving import free
 from hatjax.protection.rules import PER_TASK, Array, Axes, Tree, gate_on, path, with_rules
 
+DRAWS = 3  # of the units to close: of two or three units, one draw misses half of what it could see
+
 
 def probe(
     apply: Callable[[Tree, dict[str, Array]], Tree],
@@ -24,13 +26,28 @@ def probe(
     say, shows only for some. About half of the units are closed. Then every weight that a later
     task could change, since it leads to or from a closed unit, is changed at random. The outputs
     must stay the same, bit by bit. They do not if something reads closed units before they are
-    multiplied by their gate, most often a norm. It costs one compilation of `apply` and two calls.
+    multiplied by their gate, most often a norm. That is tried DRAWS times, and as often with the
+    other half closed. It costs one compilation of `apply` and four calls a draw.
     """
     rng = np.random.default_rng(seed)  # of NumPy: JAX would compile for every shape
-    a = {  # at least one unit open, and one closed if there are two
-        gate: rng.permutation(np.arange(n) < (n + 1) // 2).astype(np.float32)
-        for gate, n in units.items()
-    }
+    run = jax.jit(apply)
+    for _ in range(DRAWS):
+        a = {  # at least one unit open, and one closed if there are two
+            gate: rng.permutation(np.arange(n) < (n + 1) // 2).astype(np.float32)
+            for gate, n in units.items()
+        }
+        for gates in (a, {gate: 1 - open for gate, open in a.items()}):
+            _try(run, net, axes, gates, rng)
+
+
+def _try(
+    run: Callable[[Tree, dict[str, Array]], Tree],
+    net: Tree,
+    axes: Axes,
+    a: dict[str, Array],
+    rng: np.random.Generator,
+) -> None:
+    """ValueError where what the gates `a` close shows, as in `probe`."""
 
     def noisy(p: Array, free: Array = 1.0) -> np.ndarray:
         p = np.asarray(p)
@@ -42,13 +59,12 @@ def probe(
     moved = jax.tree.map(
         lambda p, rule: p if rule == PER_TASK else noisy(p, free(a, rule, p.shape)), base, axes
     )
-    run = jax.jit(lambda net: apply(net, a))
 
     def same(net: Tree, outputs: Tree) -> bool:
-        pairs = zip(jax.tree.leaves(run(net)), jax.tree.leaves(outputs), strict=True)
+        pairs = zip(jax.tree.leaves(run(net, a)), jax.tree.leaves(outputs), strict=True)
         return all(bool(jnp.array_equal(x, y)) for x, y in pairs)
 
-    before = run(base)
+    before = run(base, a)
     if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(before)):
         raise ValueError("its outputs on random inputs are not finite, so nothing can be told")
     if same(moved, before):

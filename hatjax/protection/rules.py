@@ -1,4 +1,4 @@
-"""Which gate lies on which axis of a parameter, and whether gates and parameters fit."""
+"""Which gate lies on which axis of a parameter."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,23 +36,34 @@ def axes(net: Tree, rules: Mapping[str, Sequence[Axis] | str]) -> Axes:
     Raises ValueError, naming the path and the shape, for a parameter that no rule matches, for a
     rule of another length or without a gate, and for an axis that its gate cannot fit.
     """
+    if not isinstance(rules, Mapping):
+        raise ValueError(f"rules = {rules!r}: expected a dict, {{expression: rule}}")
     sizes: dict[str, int] = {}  # the shortest axis on which each gate lies
-    found = [(path(keys), jnp.shape(p)) for keys, p in jax.tree_util.tree_leaves_with_path(net)]
-    matched = [_matched(name, shape, rules) for name, shape in found]
+    leaves = jax.tree_util.tree_leaves_with_path(net)
+    found = [(path(keys), jnp.shape(p)) for keys, p in leaves]
+    matched = [
+        _matched(name, _joined(keys), shape, rules)
+        for (keys, _), (name, shape) in zip(leaves, found, strict=True)
+    ]
     for (_, shape), rule in zip(found, matched, strict=True):
         for size, gate in zip(shape, map(gate_on, rule) if rule != PER_TASK else (), strict=False):
             if gate is not None:
                 sizes[gate] = min(size, sizes.get(gate, size))
     for (name, shape), rule in zip(found, matched, strict=True):
-        _check_sizes(name, shape, rule, sizes, "the shortest axis with that gate has")
+        check_sizes(name, shape, rule, sizes, "the shortest axis with that gate has")
     return jax.tree.unflatten(jax.tree.structure(net), matched)
 
 
 def path(keys: Sequence[Any]) -> str:
     """A parameter's path as the rules see it: "conv1/kernel" in a dict, "layers/0/weight" in a
     module of Equinox, "fc1/kernel" in a state of Flax nnx."""
-    if keys and isinstance(keys[-1], GetAttrKey) and keys[-1].name in ("value", "raw_value"):
+    variable = len(keys) > 1 and isinstance(keys[-2], DictKey) and isinstance(keys[-1], GetAttrKey)
+    if variable and keys[-1].name in ("value", "raw_value"):
         keys = keys[:-1]  # of a variable of nnx
+    return _joined(keys)
+
+
+def _joined(keys: Sequence[Any]) -> str:
     return "/".join(
         str(key.key) if isinstance(key, DictKey | FlattenedIndexKey)
         else str(key.idx) if isinstance(key, SequenceKey)
@@ -69,10 +80,14 @@ def gate_on(axis: Axis) -> str | None:
     return axis
 
 
-def _matched(name: str, shape: tuple[int, ...], rules: Mapping[str, Any]) -> Any:
-    """The rule of a parameter; ValueError if there is none, or it cannot be its rule."""
+def _matched(name: str, whole: str, shape: tuple[int, ...], rules: Mapping[str, Any]) -> Any:
+    """The rule of a parameter; ValueError if there is none, or it cannot be its rule.
+
+    `whole` is its path with all of its parts, which an expression may match, too: "value" is a
+    variable of nnx, or a field of another module.
+    """
     try:
-        pattern = next((pattern for pattern in rules if re.fullmatch(pattern, name)), None)
+        pattern = next((r for r in rules if any(re.fullmatch(r, n) for n in (name, whole))), None)
     except re.error as error:
         told = f"the rule {error.pattern!r} is no regular expression: {error}"
         raise ValueError(told) from error
@@ -84,11 +99,6 @@ def _matched(name: str, shape: tuple[int, ...], rules: Mapping[str, Any]) -> Any
         )
     rule = rules[pattern]
     if isinstance(rule, str) and rule == PER_TASK:
-        if not shape:
-            raise ValueError(
-                f"parameter {name} of shape () is PER_TASK by the rule {pattern!r}: expected its "
-                "first axis to be the task"
-            )
         return PER_TASK
     good = isinstance(rule, tuple | list) and len(rule) == len(shape) and all(map(_is_axis, rule))
     if not good:
@@ -111,7 +121,7 @@ def _is_axis(axis: Any) -> bool:
     return axis is None or isinstance(axis, str)
 
 
-def _check_sizes(
+def check_sizes(
     name: str, shape: tuple[int, ...], rule: Any, units: Mapping[str, int], what: str
 ) -> None:
     """ValueError if a gate of so many `units` does not fit an axis of the parameter."""
@@ -124,56 +134,8 @@ def _check_sizes(
             )
 
 
-def check(net: Tree, axes: Axes, gates: Mapping[str, Array]) -> None:
-    """Raise ValueError unless the embeddings `gates` {gate: "tasks units"} fit `axes`.
-
-    Every gate that a parameter names must be there and fit its axis, every gate must lie on some
-    parameter, and what is PER_TASK must have a row for each task.
-    """
-    named = set()
-    tasks = {len(e) for e in gates.values()}
-    units = {gate: e.shape[1] for gate, e in gates.items()}
-
-    def one(keys: Sequence[Any], p: Array, rule: Any) -> None:
-        name, shape = path(keys), jnp.shape(p)
-        if rule == PER_TASK:
-            if tasks and shape[0] not in tasks:
-                raise ValueError(
-                    f"parameter {name} of shape {shape} is PER_TASK: expected {max(tasks)} rows, "
-                    "one for each task, as the gates have"
-                )
-            return
-        for gate in filter(None, map(gate_on, rule)):
-            if gate not in gates:
-                raise ValueError(
-                    f"parameter {name} of shape {shape} has the axes {rule}: there is no gate "
-                    f"{gate!r}; the gates are {', '.join(gates) or 'none'}"
-                )
-            named.add(gate)
-        _check_sizes(name, shape, rule, units, "it has")
-
-    jax.tree_util.tree_map_with_path(one, net, axes)
-    if unnamed := [gate for gate in gates if gate not in named]:
-        raise ValueError(
-            f"the gate {unnamed[0]!r} of {units[unnamed[0]]} units lies on no parameter: no rule "
-            "names it, so what it closes would not be protected; name it in the rules of the "
-            "weights into and out of its units"
-        )
-
-
 def with_rules(net: Tree, axes: Axes) -> list[tuple[Array, Any]]:
     """Each parameter with its rule."""
     found: list[tuple[Array, Any]] = []
     jax.tree.map(lambda p, rule: found.append((p, rule)), net, axes)
     return found
-
-
-def check_past(past: Mapping[str, Array], gates: Mapping[str, Array]) -> None:
-    """Raise ValueError unless the cumulative gates {gate: "units"} are of these embeddings."""
-    for gate, e in gates.items():
-        found = jnp.shape(past[gate]) if gate in past else "nothing"
-        if found != e.shape[1:]:
-            raise ValueError(
-                f"past has {found} for the gate {gate!r}: expected {e.shape[1:]}, a number for "
-                "each unit, as hatjax.no_past and hatjax.accumulate give"
-            )
