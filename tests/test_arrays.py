@@ -86,7 +86,7 @@ X, Y, X_TEST, Y_TEST = arrays()
         ([], "no tasks: give at least one"),
         (iter(()), "no tasks"),
         (3, "the sets are a int: expected a list"),
-        ((X, Y, X_TEST, Y_TEST), "task 0: a ndarray: expected .x_train"),
+        ((X, Y, X_TEST, Y_TEST), r"task 0: a ndarray: expected .*a list of one: \[\(x_train"),
         ([(X, Y)], r"task 0: 2 arrays: expected \(x_train"),
         (
             [(X, Y, X_TEST, Y_TEST), (X[:, :3], Y, X_TEST[:, :3], Y_TEST)],

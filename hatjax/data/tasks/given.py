@@ -30,7 +30,8 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
         if not isinstance(arrays, (tuple, list)) or len(arrays) != 4:
             several = isinstance(arrays, (tuple, list))
             what = f"{len(arrays)} arrays" if several else f"a {type(arrays).__name__}"
-            raise InputError(f"{name}: {what}: expected (x_train, y_train, x_test, y_test)")
+            alone = "" if several else "; one task alone is a list of one: [(x_train, ...)]"
+            raise InputError(f"{name}: {what}: expected (x_train, y_train, x_test, y_test){alone}")
         x_train, y_train, x_test, y_test = arrays
         x_train, x_test, names = _examples(
             name, x_train, x_test, tasks[0].about.columns if tasks else ()
