@@ -161,6 +161,8 @@ def test_what_cannot_grow_is_said():
             for (params, memory), n in zip((learned, fresh), shapes, strict=True)
         )
         with pytest.raises(ValueError, match="buffer/x is of shape"):
+            growing.grow(new._replace(grow=None), ((3, 2), (3, 2, 4)), mine, theirs)
+        with pytest.raises(ValueError, match="it remembers 'buffer', too: say how that grows"):
             growing.grow(new, ((3, 2), (3, 2, 4)), mine, theirs)
     twice = new._replace(grow=lambda memory, fresh: memory | {"twice": True})
     _, memory = growing.grow(twice, ((3, 2), (3, 2, 4)), learned, fresh)

@@ -147,6 +147,12 @@ def make(
         now = {"s_last": steep(memory, step)} if over_task else {}
         return {"kept": kept} | now | {f"used_{name}": jnp.mean(p) for name, p in after.items()}
 
+    def grow(memory, fresh):
+        # Not the epoch, which s may have been annealed by on one side alone.
+        if more := (memory.keys() | fresh.keys()) - {"past", "epoch"}:
+            raise ValueError(f"it remembers {min(more)!r}, too: say how that grows (Approach.grow)")
+        return fresh | {"past": memory["past"]}
+
     def annealed(progress, hyper):
         if over_task:  # `report` has it
             return {}
@@ -165,7 +171,7 @@ def make(
         gates=gates,
         past=lambda memory: memory["past"],
         with_past=lambda memory, past: memory | {"past": past},
-        grow=lambda memory, fresh: fresh | {"past": memory["past"]},
+        grow=grow,
     )
 
 
