@@ -23,8 +23,8 @@ loop with it:
 
 The network multiplies the output of its units by a[gate], before whatever reads them. All
 functions are pure and may be jitted, vmapped and differentiated. Letters as in the paper: t task,
-e embedding, s steepness, a gate; the equations are the paper's. They need jax, optax
-and hatjax.protection alone.
+e embedding, s steepness, a gate; the equations are the paper's. This file imports jax, optax and
+hatjax.protection alone.
 """
 
 from collections.abc import Callable, Mapping

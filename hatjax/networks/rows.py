@@ -49,8 +49,8 @@ def spread(params: Tree, task: Array) -> Tree:
 def shared_by_all(params: Tree, step: Step) -> Tree:
     """The parameters before a task, with the parts SHARED as the tasks before it have left them.
 
-    All rows are the same then, but where a run goes on with more tasks: the rows that it added,
-    after those that it had, are fresh ones.
+    All rows are the same then, except where a run goes on with more tasks: the rows added for
+    these, after those that it had, are fresh. Row 0 is never one of them.
     """
     return spread(params, jnp.where(step.seen > 0, 0, step.task))
 

@@ -46,10 +46,10 @@ def random_path(key: Array, layers: int, modules: int, active: int) -> Array:
 
 
 def mutate(key: Array, path: Array, modules: int) -> Array:
-    """Move each module of a path "L N", with probability 1/(L N), by a random -2..2.
+    """Change each module number of a path "L N", with probability 1/(L N), by a random -2..2.
 
-    These are numbers of modules, modulo `modules`.
-    A module that the path has in that layer already is not taken; in the published code it may be.
+    The result is taken modulo `modules`. A module that the path has in that layer already is not
+    taken; in the published code it may be.
     """
     layers, active = path.shape
     chance, amount = jax.random.split(key)

@@ -1,5 +1,6 @@
 """Permuted images: each task is the same image set with its own fixed permutation of pixels."""
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -24,10 +25,10 @@ def make(config: ConfigDict, sets: Iterable[tuple[str, Raw]]) -> list[Task]:
     test = Split(raw.x_test, raw.y_test)
     mean, std = data.moments(name, raw.x_train)
     about = About(raw.names or (), scale=scale.of(train.x))
+    moments = functools.partial(permuted_moments, mean, std)
     return [
-        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, *of, p, about)
+        Task(f"{name} permuted {i}", i, raw.classes, train, valid, test, *moments(p), p, about)
         for i, p in enumerate(permutations(config, raw.x_train[0].size))
-        for of in [permuted_moments(mean, std, p)]
     ]
 
 
@@ -41,10 +42,11 @@ def permuted_moments(
     """
     if len(pixels) == len(mean):
         return mean[pixels], std[pixels]
+    if len(mean) == 1:
+        return mean, std
     whole = np.mean(mean, dtype=float)
     deviation = np.sqrt(np.mean(std.astype(float) ** 2 + (mean - whole) ** 2))
-    one = len(mean) == 1
-    return (mean, std) if one else (np.full_like(mean, whole), np.full_like(std, deviation))
+    return np.full_like(mean, whole), np.full_like(std, deviation)
 
 
 def permutations(config: ConfigDict, size: int) -> list[np.ndarray]:
