@@ -55,6 +55,34 @@ def test_an_affine_map_has_its_gradients(shape):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+MAPS = {"sum": layers.affine, "squares": layers.affine_squares, "sizes": layers.affine_magnitudes}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU computes in blocks")
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("affine", MAPS.values(), ids=MAPS)
+@pytest.mark.parametrize("fitting", [2, 3, 5])  # images whose patches are in the cache, of five
+def test_patches_of_a_few_images_at_a_time(fitting, affine, stride, monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = (5, 8, 7, 2), (18, 4), (4,)
+    x, w, b = (jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=False))
+    whole = layers.patches(x, 3, stride)
+    monkeypatch.setattr(layers, "CACHE", fitting * whole[0].nbytes)
+
+    def some(x, w, b):
+        return layers.of_patches(x, w, b, 3, stride, affine)
+
+    def all_at_once(x, w, b):
+        return affine(layers.patches(x, 3, stride), w, b)
+
+    assert ("scan" in str(jax.make_jaxpr(some)(x, w, b))) == (fitting < 5)
+    (y, back), (want, own) = (jax.vjp(f, x, w, b) for f in (some, all_at_once))
+    np.testing.assert_allclose(y, want, rtol=1e-6, atol=1e-6)
+    g = jax.random.normal(keys[3], y.shape)
+    for mine, theirs in zip(back(g), own(g), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["patches", "native"])
 @pytest.mark.parametrize("side", [10, 11])
 def test_a_stage_is_a_convolution_relu_and_pooling(form, side):
