@@ -56,9 +56,11 @@ def study(
 
     `seeds` is how many, from 0 on, or those of a tuple, as the field `seeds` of a single run.
     `experiments` maps each name to the fields that differ from the defaults: {"epochs": 3, "data":
-    {"examples": 4000}}. A name is that of an experiment, or EXPERIMENT-ANYTHING for a variant. Two
+    {"examples": 4000}}. A name is that of an experiment, as config.make takes it ("pmnist",
+    "fashion_mnist-split5"), or EXPERIMENT-ANYTHING for a variant of one of config.EXPERIMENTS. Two
     more keys are "approaches", to run only some of them, and "grid", to add runs of an approach
-    over a grid: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}. `scale` is one of SCALES; `same`
+    over a grid: {"hat": "approach.s_max=25,400 approach.c=0.1,1"}; that of an approach that does
+    not run is of no effect. `scale` is one of SCALES; `same`
     is as in config.make.
     """
     c = ConfigDict(
@@ -162,7 +164,7 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     """The configuration of one run of a study, without its grid. Raises as `runs`."""
     if study.scale not in SCALES:
         raise unknown("config.scale", study.scale, SCALES)
-    base = experiment.split("-")[0]
+    base = experiment if configs.is_of_set(experiment) else experiment.split("-")[0]
     c = configs.make(base, approach, study.same)
     c.update(SCALES[study.scale].get(base, {}))
     c.approach.update(SCALED.get(study.scale, {}).get(approach, {}))

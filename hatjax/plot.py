@@ -58,12 +58,16 @@ def forgetting(
 
     `runs` has the accuracies "T T" of each approach by its name, {"hat": result.accuracy}, or those
     of several seeds: then the line is their mean, and a band one standard deviation. InputError for
-    a task that is not there.
+    a task that is not there, no runs, and seeds with different numbers of tasks.
     """
-    every = {
-        name: [square(acc) for acc in np.reshape(some, (-1, *np.shape(some)[-2:]))]
-        for name, some in runs.items()
-    }
+    if not isinstance(runs, Mapping) or not runs:
+        raise InputError('plot.forgetting: no runs: give {"hat": result.accuracy}')
+    every = {}
+    for name, some in runs.items():
+        every[name] = [square(acc) for acc in (some if np.ndim(some[0]) == 2 else [some])]
+        if len({len(acc) for acc in every[name]}) > 1:
+            tasks = sorted({len(acc) for acc in every[name]})
+            raise InputError(f"plot.forgetting: {name}: seeds of {tasks} tasks: give one number")
     try:
         return figures.forgetting(every, task)
     except ValueError as error:
@@ -75,8 +79,10 @@ def capacity(epochs: pd.DataFrame) -> Figure:
     """The share of each layer's units that the tasks so far use, over the epochs of a run.
 
     `epochs` is the frame of that name of hatjax.report.load(WORKDIR). InputError for a run
-    without gates, or several.
+    without gates, several runs, or no epochs.
     """
+    if epochs.empty:
+        raise InputError("plot.capacity: no epochs: give those of a run that has trained")
     if "workdir" in epochs and epochs["workdir"].nunique() > 1:
         raise InputError("plot.capacity: the epochs are of several runs: give those of one")
     fig = figures.capacity(epochs)
@@ -90,16 +96,19 @@ def overlap(shares: np.ndarray | Model) -> Figure:
     """The share of task i's weights that a later task j uses too.
 
     Given are these shares "T T", as hatjax.overlap gives them, or a model. InputError for another
-    shape, and for a model as hatjax.overlap.
+    shape, for a single task, and for a model as hatjax.overlap.
     """
-    return heat.reuse(masks.overlap(shares) if isinstance(shares, Model) else square(shares))
+    found = square(masks.overlap(shares) if isinstance(shares, Model) else shares)
+    if len(found) < 2:
+        raise InputError("plot.overlap: a single task: expected two or more")
+    return heat.reuse(found)
 
 
 @styled
 def gates(model: Model) -> Figure:
     """The units that each task of a model of HAT uses, a panel for each layer.
 
-    InputError for a model without gates, or of which a task was forgotten.
+    InputError for a model without gates, or one that has forgotten a task.
     """
     return heat.gates([masks.masks(model, t) for t in range(len(model.names))])
 

@@ -1,12 +1,14 @@
 """hatjax.plot: figures from arrays and models, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 import hatjax
 from hatjax import plot
 from hatjax.errors import InputError
+from hatjax.report import style
 
 ACC = np.tril(np.linspace(0.5, 0.9, 9).reshape(3, 3))
 
@@ -59,8 +61,23 @@ def lines_of(fig: Figure) -> list:
         (lambda: plot.accuracy(np.zeros((2, 3))), r"shape \(2, 3\): expected a row and a column"),
         (lambda: plot.accuracy(np.zeros((0, 0))), "expected a row"),
         (lambda: plot.forgetting({"hat": ACC}, task=3), "task = 3: expected one from 0 to 2"),
+        (lambda: plot.forgetting({}), "no runs: give"),
+        (lambda: plot.forgetting({"a": [ACC, ACC[:2, :2]]}), r"a: seeds of \[2, 3\] tasks"),
+        (lambda: plot.overlap(np.ones((1, 1))), "a single task: expected two or more"),
+        (lambda: plot.capacity(pd.DataFrame({"task": [], "used_fc1": []})), "no epochs: give"),
     ],
 )
 def test_what_is_refused(draw, says):
     with pytest.raises(InputError, match=says):
         draw()
+
+
+def test_a_figure_keeps_its_ticks_where_it_is_drawn():
+    """Matplotlib chooses ticks at every drawing; others than the layout was made for do not fit."""
+    fig = plot.forgetting({"hat": np.tril(np.full((10, 10), 0.961))})
+    with style.context():
+        fig.draw_without_rendering()
+        mine = [t.get_text() for t in fig.axes[0].get_yticklabels()]
+    fig.draw_without_rendering()
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == mine
+    assert fig.axes[0].yaxis.label.get_window_extent().x0 >= 0

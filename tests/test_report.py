@@ -27,6 +27,7 @@ from hatjax.report import (
     gallery,
     groups,
     load,
+    missing,
     names,
     numbers,
     read,
@@ -227,6 +228,85 @@ def test_a_forgotten_task_does_not_count(runs, tmp_path):
     row = next(line for line in text.splitlines() if line.startswith("| HAT |"))
     expected = np.load(source / "accuracy.npy")[2, [0, 2]].mean()
     assert f"| {100 * expected:.1f} |" in row and not notes
+
+
+def test_a_copy_that_has_forgotten_a_task_is_a_run_of_its_own(runs):
+    records, _ = read.read_all([runs / "hat"])
+    gone = records[0].acc.copy()
+    gone[1:, 1] = np.nan
+    copy = dataclasses.replace(records[0], where=Path("copy"), acc=gone)
+    assert copy.label == "hat (forgotten=1)"
+    found, twice = groups.groups([copy, *records])
+    assert not twice and sorted(groups.names(*found.values()).values()) == [
+        "HAT", "HAT (forgotten=1)"
+    ]  # fmt: skip
+
+
+def given(record: read.Record, tests: tuple[str, ...], where: str) -> read.Record:
+    """The record as of a run on arrays whose test examples have these fingerprints."""
+    c = config.of_arrays(len(record.names), record.approach)
+    return dataclasses.replace(record, config=c, tests=tests, where=Path(where))
+
+
+def test_runs_on_different_arrays_are_not_compared(runs):
+    records, _ = read.read_all([runs / "hat"])
+    (hat,) = [r for r in records if r.seed == 0]
+    iris, wine = given(hat, ("1",) * 3, "iris"), given(hat, ("2",) * 3, "wine")
+    assert iris.label == "hat" and iris.setting.keys() == {"data.arrays"}  # all else is as usual
+    found, twice = groups.groups([iris, wine])
+    assert len(found) == 2 and not twice
+    assert all(re.fullmatch(r"arrays \(arrays=[0-9a-f]{6}\)", name) for name in found)
+    assert groups.reference(iris, "hat", [wine]) is None
+    lacks = missing.missing(found, numbers.all_values([iris, wine]), ())
+    assert not [c for lack in lacks if "arrays" in lack.what for c in lack.commands]
+    older = given(hat, (), "older")  # which did not write fingerprints
+    assert older.setting == {}
+
+
+def test_runs_that_extend_different_runs_are_not_compared(runs):
+    records, _ = read.read_all([runs / "hat"])
+    (hat,) = [r for r in records if r.seed == 0]
+    short, other = (config.from_json(config.to_json(hat.config)) for _ in range(2))
+    short.epochs, other.approach.c = 1, 0.1
+    same, after_short, after_other = (
+        dataclasses.replace(hat, earlier=(c,)) for c in (hat.config, short, other)
+    )
+    assert same.setting == hat.setting and same.variant == hat.variant
+    assert after_short.setting == hat.setting | {"extends.run": ("epochs=1",)}
+    assert after_other.label == "hat (extends.run=c=0.1)" and after_other.setting == hat.setting
+
+
+def test_what_ended_early_is_told_with_its_reason(runs, tmp_path):
+    shutil.copytree(runs / "running" / "seed7", tmp_path / "run")
+    (tmp_path / "run" / "diverged").write_text("the loss is not a finite number: lower lr")
+    ((record,), _) = read.read_all([tmp_path])
+    assert record.state == "diverged: 2 of 3 tasks"
+    _, _, lacks = write.write([record], tmp_path / "out")
+    (told,) = [lack.what for lack in lacks if "ended early" in lack.what]
+    assert told.endswith("run ended early: the loss is not a finite number: lower lr")
+    assert not [lack for lack in lacks if "wait, or repeat" in lack.what]
+
+
+def test_seeds_without_their_reference_runs_are_counted(runs):
+    records, _ = read.read_all([runs / a for a in ("hat", "random")])
+    records += [r for r in read.read_all([runs / "joint"])[0] if r.seed == 1]
+    (found,), _ = groups.groups(records)[0].values(), None
+    every = numbers.all_values(found)
+    ends = numbers.at_end(every.runs).set_index("approach").loc["hat"]
+    assert ends["seeds"] == 2 and ends["rho seeds"] == 1
+    table = tables.by_metric(every.named(groups.names(found))).set_index("approach")
+    assert table.loc["HAT", "ρ"].endswith(" (1 seed)") and table.loc["HAT", "seeds"] == "2"
+    assert "seed" not in table.loc["HAT", "average accuracy (%)"]
+    assert tables.math("-0.2 ± 0.1 (2 seeds)") == r"$-0.2 \pm 0.1$ (2 seeds)"
+
+
+def test_tables_of_groups_with_like_names_are_kept_apart(runs, tmp_path):
+    records, _ = read.read_all([runs / "hat"])
+    for record, name in zip(records, ("digits-一", "digits-二"), strict=True):
+        record.config.experiment = name
+    write.write(records, tmp_path / "out")
+    written = sorted(p.name for p in (tmp_path / "out" / "tables").iterdir())
+    assert written == ["digits-again.tex", "digits.tex"]
 
 
 def command(folder: Path, *args: str) -> subprocess.CompletedProcess:
@@ -456,6 +536,17 @@ def test_copies_of_some_kilobytes_give_the_same_report(runs, tmp_path):
         thin.copy_all(sources, tmp_path / "kept")
     with pytest.raises(InputError, match="no finished run to copy"):
         thin.copy_all([runs / "running"], tmp_path / "other")
+
+
+def test_copies_are_of_whole_runs_and_never_the_runs_themselves(runs, tmp_path):
+    shutil.copytree(runs / "hat", tmp_path / "hat")
+    (tmp_path / "hat" / "seed0" / "accuracy.npy").write_bytes(b"\x93NUMPY\x01")
+    copies, notes = thin.copy_all([tmp_path / "hat"], tmp_path / "kept")
+    assert [c.name for c in copies] == ["seed1"] and "accuracy.npy is damaged" in notes[0]
+    before = (tmp_path / "hat" / "seed1" / "config.json").read_text()
+    with pytest.raises(InputError, match="seed1 is the run itself: copy it to another folder"):
+        thin.copy_all([tmp_path / "hat"], tmp_path / "hat")
+    assert (tmp_path / "hat" / "seed1" / "config.json").read_text() == before
 
 
 def test_some_epochs_are_kept_of_every_task():

@@ -200,3 +200,12 @@ def test_how_gates_start():
     found = plans.runs(small)
     assert found["cifar-hat-seed0"].approach.gate_init == "uniform"
     assert "gate_init" not in found["cifar-sgd-seed0"].approach
+
+
+def test_an_experiment_on_any_image_set():
+    names = ("fashion_mnist-split5", "digits-split5", "digits-mine")
+    study = plans.study("some", dict.fromkeys(names, {}), approaches=("hat",))
+    runs = [plans.runs(study)[f"{name}-hat-seed0"] for name in names]
+    assert [(c.data.sets, c.tasks.kind, c.tasks.count) for c in runs] == [
+        (("fashion_mnist",), "split", 5), (("digits",), "split", 5), (("digits",), "permuted", 10)
+    ]  # fmt: skip

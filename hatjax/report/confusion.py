@@ -106,7 +106,7 @@ def of_run(record: Record, there: dict[str, Task]) -> Iterator[Counts]:
         if not model.learned[t]:
             continue
         if name not in there:
-            raise InputError(f"its image set has no longer the task {name!r}")
+            raise InputError(f"its image set no longer has the task {name!r}")
         x, y = there[name].test
         counts = np.asarray(hatjax.confusion(model, x, y, t))
         accuracy, before = np.trace(counts) / counts.sum(), record.acc[-1, t]

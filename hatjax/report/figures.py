@@ -177,6 +177,7 @@ def capacity(epochs: pd.DataFrame) -> Figure | None:
         start = i * every // used.shape[1]  # so that no marker lies on another
         ax.plot(epoch, used[layer], label=layer.removeprefix("used_"), markevery=(start, every),
                 **style.numbered(i))  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     for end in ends[:-1]:
         ax.axvline(end + 0.5, color="0.6", linewidth=0.6, linestyle=":")
     ax.set(xlabel="epoch, over all tasks (dotted: the next task begins)",

@@ -44,9 +44,7 @@ def draw(
     notes: list[str] = []
     with style.context():
         for picture, figure in all_figures(groups, found, notes, counts):
-            name = slug(picture.name)
-            while name in pictures:
-                name += "-again"
+            name = slug(picture.name, pictures)
             figure.savefig(where / f"{name}.png")
             figure.set_layout_engine("none")  # a second layout would only take time
             figure.savefig(where / f"{name}.pdf", metadata={"CreationDate": None})

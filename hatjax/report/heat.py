@@ -124,7 +124,7 @@ def settings(means: pd.DataFrame, deviations: pd.DataFrame, colours: str, least:
 
     `deviations` is NaN where there is one seed. The colours have the middle of the means in their
     middle, and reach as far as the means do, but at least over the spread of the seeds and over
-    `least` to either side: a smaller difference shall not look like one that matters.
+    `least` to either side: a smaller difference should not look like one that matters.
     """
     mean, deviation = means.to_numpy(), deviations.to_numpy()
     low, high = np.nanmin(mean), np.nanmax(mean)

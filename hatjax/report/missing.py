@@ -30,8 +30,7 @@ def missing(groups: Groups, found: Runs, drawn: Iterable[str]) -> list[Missing]:
             own += approaches(name, records)
         own += seeds(name, records)
         own += undefined(name, records, found, every)
-        # A run that extends another begins with that one: no single command gives its like.
-        lacks += [m._replace(commands=()) for m in own] if extending(records) else own
+        lacks += own if repeatable(records) else [m._replace(commands=()) for m in own]
     return [*lacks, *figures(groups, set(drawn))]
 
 
@@ -40,9 +39,11 @@ def several_tasks(records: Sequence[Record]) -> bool:
     return max(len(r.names) for r in records) != 1
 
 
-def extending(records: Sequence[Record]) -> bool:
-    """Whether any of the runs extends an earlier one."""
-    return any(r.config.extends.run for r in records)
+def repeatable(records: Sequence[Record]) -> bool:
+    """Whether a command gives the like of the runs: not of arrays, and not if one extends another,
+    with which it begins.
+    """
+    return not any(r.config.extends.run or r.config.tasks.kind == "given" for r in records)
 
 
 def compared(records: Sequence[Record]) -> list[Record]:
@@ -52,7 +53,10 @@ def compared(records: Sequence[Record]) -> list[Record]:
 
 def unfinished(name: str, records: Sequence[Record]) -> Iterator[Missing]:
     """The runs that have not learned all tasks."""
-    if some := [str(r.where) for r in records if not r.finished]:
+    for r in records:
+        if r.diverged:
+            yield Missing(f"{name}: {r.where} ended early: {r.diverged}")
+    if some := [str(r.where) for r in records if not r.finished and not r.diverged]:
         yield Missing(
             f"{name}: {len(some)} of {len(records)} runs are unfinished, and only in tables and "
             "figures over tasks, for the tasks learned: wait, or repeat the command that started "
@@ -98,14 +102,16 @@ def seeds(name: str, records: Sequence[Record]) -> Iterator[Missing]:
     for count, what in lacking.items():
         few = {r.label: r for r in compared(records) if labels.count(r.label) == count}
         if few:
-            last = next(iter(few.values()))
-            seeds = [last.seed + 1 + i for i in range(FEWEST - count)]
-            more = command(name, records, last.approach, seeds)
+            usual = [r for r in few.values() if not r.variant]  # which a command can name
+            more = [
+                command(name, records, r.approach, [r.seed + 1 + i for i in range(FEWEST - count)])
+                for r in usual[:1]
+            ]
             yield Missing(
                 f"{name}: {what} of {', '.join(named[label] for label in few)}, "
                 f"which ran with {count} seed{'s' if count > 1 else ''}"
-                + ("" if last.variant else "; for example"),
-                () if last.variant else (more,),
+                + ("; for example" if more else ""),
+                tuple(more),
             )
 
 
@@ -125,7 +131,7 @@ def undefined(
 
 def figures(groups: Groups, drawn: set[str]) -> Iterator[Missing]:
     """The paper's figures that cannot be drawn from the runs."""
-    several = [n for n, rs in groups.items() if several_tasks(rs) and not extending(rs)]
+    several = [n for n, rs in groups.items() if several_tasks(rs) and repeatable(rs)]
     with_hat = [name for name in several if any(r.approach == "hat" for r in groups[name])]
 
     def hat(*more: str) -> str:

@@ -1,7 +1,7 @@
 """Names in a report: approaches as in the paper, fields and values as text, files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from hatjax import config as configs
 from hatjax.config import ranges
@@ -20,7 +20,7 @@ def words(fields: Mapping[str, object]) -> str:
 
 
 def short(path: str) -> str:
-    """A field without its section if its name is unique: "s_max", but "optimizer.eps".
+    """A field without its section if its name is clear: "s_max", but "optimizer.eps".
 
     "network.name" and "optimizer.name" are "network" and "optimizer".
     """
@@ -28,7 +28,7 @@ def short(path: str) -> str:
     if field == "name":
         return section
     common = {known.rpartition(".")[2] for known in ranges.FIELDS}
-    unclear = section == "optimizer" or (section == "network" and field in common)
+    unclear = section in ("optimizer", "extends") or (section == "network" and field in common)
     return path if unclear else field
 
 
@@ -39,6 +39,9 @@ def value(v: object) -> str:
     return f"{v:g}" if isinstance(v, float) and float(f"{v:g}") == v else str(v)
 
 
-def slug(text: str) -> str:
-    """A text as a file name, safe for LaTeX."""
-    return re.sub("[^A-Za-z0-9_]+", "-", text).strip("-")
+def slug(text: str, taken: Container[str] = ()) -> str:
+    """A text as a file name that is not `taken`, safe for LaTeX."""
+    name = re.sub("[^A-Za-z0-9_]+", "-", text).strip("-")
+    while name in taken:
+        name += "-again"
+    return name

@@ -59,9 +59,9 @@ READINGS = {
     "domain-incremental accuracy": "domain_incremental",
 }
 METHOD = "entropy"  # hatjax.predict's own
-METRICS |= {name: Metric(None, form="{:.1f}", first=1, bounds=(0, 1)) for name in READINGS}
+METRICS |= {name: Metric(None, form="{:.1f}", bounds=(0, 1)) for name in READINGS}
 FEWEST = 3  # seeds, for an interval: that of two would reach nine deviations to either side
-SPREADS = [f"{m}{part}" for m in METRICS for part in ("", " std", " low", " high")]
+SPREADS = [f"{m}{part}" for m in METRICS for part in ("", " std", " low", " high", " seeds")]
 LINE = ["experiment", "setting", "approach"]  # the columns that seeds have in common
 IDENTITY = ["workdir", *LINE, "seed"]
 
@@ -145,7 +145,7 @@ def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
     for metric, m in METRICS.items():
         found[metric] = np.full(len(record.acc), np.nan)
         if m.of is None:
-            if record.finished and METHOD in record.task_free:
+            if record.finished and METHOD in record.task_free and len(record.acc) >= m.first:
                 each = record.task_free[METHOD][READINGS[metric]]
                 found[metric][-1:] = metrics.mean(np.array(each))
             continue
@@ -162,10 +162,10 @@ def values(record: Record, records: Sequence[Record]) -> dict[str, np.ndarray]:
 def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Statistics over seeds: each metric over the rows that agree in the columns `by`.
 
-    For rho: its mean "rho", its sample standard deviation "rho std", and the 95 % confidence
-    interval of the mean (Student's t), "rho low" to "rho high", within the metric's bounds.
-    "seeds" is the number of rows. NaN is left out; a single value has only a mean, and fewer than
-    FEWEST have no interval.
+    For rho: its mean "rho", its sample standard deviation "rho std", the 95 % confidence interval
+    of the mean (Student's t), "rho low" to "rho high", within the metric's bounds, and of how many
+    rows they are, "rho seeds": NaN is left out, as of a seed without its reference runs. "seeds" is
+    the number of all rows. A single value has only a mean, and fewer than FEWEST have no interval.
     """
     groups = frame.groupby(list(by), sort=False)[list(METRICS)]
     mean, std, n = groups.mean(), groups.std(), groups.count()
@@ -175,6 +175,7 @@ def spread(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         "": mean, " std": std,
         " low": (mean - reach).clip(low, axis="columns"),
         " high": (mean + reach).clip(upper=high, axis="columns"),
+        " seeds": n,
     }  # fmt: skip
     found = pd.concat([part.add_suffix(k) for k, part in parts.items()], axis=1)[SPREADS]
     found.insert(0, "seeds", n["average accuracy"])  # which every run has after every task

@@ -1,5 +1,6 @@
 """Read runs from disk, finished or not."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,9 @@ class Record:
     names: tuple[str, ...] = ()  # of the tasks, in learning order; () if not known yet
     acc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # "n n", of n learned tasks
     finished: bool = False
+    tests: tuple[str, ...] = ()  # the fingerprints of their test examples; older runs have none
+    earlier: tuple[ConfigDict, ...] = ()  # the configurations of the runs that this one extends
+    diverged: str = ""  # why its loss is not a number
     epochs: tuple[dict, ...] = ()  # the lines of metrics.jsonl
     # The shares that are right without being told the task (results.read_task_free); {} if unknown
     task_free: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -42,15 +46,28 @@ class Record:
     def _different(self) -> tuple[dict[str, object], dict[str, object]]:
         return settings.different(self.config)
 
-    @property
-    def setting(self) -> dict[str, object]:
-        """What differs from the defaults in the fields that all approaches share."""
-        return self._different[0]
+    @cached_property
+    def _before(self) -> tuple[dict[str, object], dict[str, object]]:
+        return settings.before(self.config, self.earlier)
 
-    @property
+    @cached_property
+    def setting(self) -> dict[str, object]:
+        """What differs from the defaults in the fields that all approaches share.
+
+        And what no field tells: which arrays were given, and from which runs it goes on.
+        """
+        given = self.config.tasks.kind == "given" and self.tests
+        arrays = hashlib.sha256("".join(self.tests).encode()).hexdigest()[:6]
+        return self._different[0] | self._before[0] | ({"data.arrays": arrays} if given else {})
+
+    @cached_property
     def variant(self) -> dict[str, object]:
-        """What differs from the defaults in the approach's own fields."""
-        return self._different[1]
+        """What differs from the defaults in the approach's own fields.
+
+        And which tasks, counted from 0, it has forgotten on purpose.
+        """
+        gone = tuple(str(t) for a in self.acc[-1:] for t in np.flatnonzero(np.isnan(a)))
+        return self._different[1] | self._before[1] | ({"forgotten": gone} if gone else {})
 
     @property
     def label(self) -> str:
@@ -62,7 +79,7 @@ class Record:
         if self.finished:
             return "finished"
         learned = f"{len(self.acc)} of {len(self.names)} tasks" if self.names else "no task yet"
-        return f"unfinished: {learned}"
+        return f"{'diverged' if self.diverged else 'unfinished'}: {learned}"
 
 
 def read_all(paths: Iterable[str | Path]) -> tuple[list[Record], list[str]]:
@@ -116,6 +133,10 @@ def read(where: Path) -> tuple[Record, list[str]]:
     These are metrics.jsonl, task_free.json and versions.json. InputError for another damaged file.
     """
     record = Record(where, read_config(where), *read_accuracies(where))
+    try:
+        record = replace(record, earlier=results.read_earlier(where))
+    except ValueError as error:
+        raise InputError(f"{error}: the report leaves this run out") from error
     notes = []
     path = where / "metrics.jsonl"
     try:
@@ -132,6 +153,8 @@ def read(where: Path) -> tuple[Record, list[str]]:
         record = replace(record, versions=tuple(versions.read(where)))
     except ValueError as error:
         notes.append(f"{error}: the report does not know what this run was trained with")
+    if not record.finished:
+        record = replace(record, diverged=results.read_diverged(where))
     return record, notes
 
 
@@ -153,17 +176,19 @@ def read_config(where: Path) -> ConfigDict:
     return config
 
 
-def read_accuracies(where: Path) -> tuple[tuple[str, ...], np.ndarray, bool]:
+def read_accuracies(where: Path) -> tuple[tuple[str, ...], np.ndarray, bool, tuple[str, ...]]:
     """The names of the tasks, the accuracies "n n" of the n learned ones, and whether that is all.
 
-    InputError if a file is damaged.
+    And the fingerprints of the tasks' test examples. InputError if a file is damaged.
     """
     path, finished = where / "tasks.npz", (where / "done").exists()
     names: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
     acc = np.zeros((0, 0))
     try:
         if path.exists() or (where / "accuracy.npy").exists() or finished:
-            names = tuple(map(str, results.read_tasks(path)["names"]))
+            tasks = results.read_tasks(path)
+            names, tests = (tuple(map(str, tasks.get(k, ()))) for k in ("names", "tests"))
         path = where / "accuracy.npy"
         if path.exists() or finished:
             acc = results.read_matrix(path, len(names))
@@ -177,4 +202,4 @@ def read_accuracies(where: Path) -> tuple[tuple[str, ...], np.ndarray, bool]:
     # The rows of tasks that are not learned yet are 0.
     rows = np.flatnonzero(acc.any(axis=1))
     learned = len(names) if finished else rows.max(initial=-1) + 1
-    return names, acc[:learned, :learned], finished
+    return names, acc[:learned, :learned], finished, tests

@@ -48,7 +48,11 @@ MAP = "cividis"  # colour map: uniform in grey, too, and for the colour-blind
 def figure(height: float = 2.4, width: float = WIDTH):
     """A figure with a single axes; sizes are in inches."""
     fig = Figure(figsize=(width, height))
-    return fig, fig.subplots()
+    ax = fig.subplots()
+    # Said of the axes, too: matplotlib chooses ticks whenever it draws, by the labels' size, which
+    # else would be that of the context in which the figure is drawn or saved.
+    ax.tick_params(labelsize=SETTINGS["xtick.labelsize"])
+    return fig, ax
 
 
 def numbered(i: int) -> dict:

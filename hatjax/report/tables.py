@@ -14,17 +14,26 @@ COLUMNS = 10  # of a table of rho, at most
 
 
 def cells(spreads: pd.DataFrame, metric: str) -> list[str]:
-    """A metric as text: mean ± standard deviation; the mean for one seed, "" for none."""
+    """A metric as text: mean ± standard deviation; the mean for one seed, "" for none.
+
+    Where only some of the seeds have it, their number follows: "-0.2 ± 0.1 (2 seeds)".
+    """
     m = METRICS[metric]
 
-    def cell(mean: float, std: float) -> str:
-        if np.isnan(mean):
+    def cell(mean: float, std: float, n: int, seeds: int) -> str:
+        if not n:
             return ""
-        text = m.form.format(mean)
         # A deviation has no sign.
-        return text if np.isnan(std) else f"{text} ± {m.form.format(std).lstrip('+')}"
+        spread = "" if np.isnan(std) else f" ± {m.form.format(std).lstrip('+')}"
+        some = f" ({n} seed{'s' if n > 1 else ''})" if n < seeds else ""
+        return m.form.format(mean) + spread + some
 
-    return list(map(cell, m.scale * spreads[metric], m.scale * spreads[f"{metric} std"]))
+    numbers = m.scale * spreads[[metric, f"{metric} std"]]
+    counts = spreads[[f"{metric} seeds", "seeds"]]
+    return [
+        cell(*values, *n)
+        for values, n in zip(numbers.to_numpy(), counts.to_numpy(), strict=True)
+    ]
 
 
 def by_metric(found: Runs) -> pd.DataFrame:
@@ -107,5 +116,6 @@ def latex(table: pd.DataFrame, comment: str) -> str:
 
 
 def math(cell: str) -> str:
-    """A number and its deviation in LaTeX."""
-    return "$" + cell.replace("±", r"\pm") + "$" if cell else ""
+    """A number and its deviation in LaTeX; of how many seeds they are stays text."""
+    number, *seeds = cell.split(" (")
+    return " (".join(["$" + number.replace("±", r"\pm") + "$", *seeds]) if cell else ""

@@ -26,18 +26,23 @@ def copy_all(paths: Iterable[str | Path], to: Path) -> tuple[list[Path], list[st
 
     A run keeps its place: DIR/mnist/hat of the path DIR becomes TO/mnist/hat. Its copy replaces one
     of the same configuration. The report of the copies is that of the runs, but for fewer epochs in
-    its figures over epochs; they hold no model. Unfinished runs are left out, with a note.
-    InputError as for a report, and if a folder cannot be written or holds anything else.
+    its figures over epochs; they hold no model. Unfinished and damaged runs are left out, and so is
+    a damaged file of another run, with a note for each. InputError as for a report, and if a folder
+    cannot be written or holds anything else.
     """
     copies, notes = [], []
     for path in map(Path, paths):
-        for record in read.read_all([path])[0]:
+        records, damage = read.read_all([path])
+        notes += damage
+        for record in records:
             if not record.finished:
                 notes.append(f"{record.where} is left out: it is {record.state}")
                 continue
             where = record.where.resolve()
             inside = where.relative_to(path.resolve())
             copies.append(to / (inside if inside.parts else Path(where.name)))
+            if copies[-1].resolve() == where:
+                raise InputError(f"{copies[-1]} is the run itself: copy it to another folder")
             copy(record, copies[-1])
     if not copies:
         raise InputError(f"no finished run to copy: {notes[0]}")

@@ -56,14 +56,17 @@ def write(
     lacks = missing(groups, found, {p.kind for p in pictures})
     text = tables.markdown(groups, found)
     write_text(part / "tables.md", text)
+    files: set[str] = set()
     for name, records in groups.items():
         mine, common = found.of(records).named(names(records)), shared(records)
         comment = f"{name}; in place of the defaults: {common}" if common else name
+        files.add(file := slug(name, files))
         for kind, make in (("", tables.by_metric), ("-rho", tables.by_tasks)):
             table = make(mine)
             if len(table):
-                path = part / "tables" / f"{slug(name)}{kind}.tex"
-                write_text(path, tables.latex(table, comment))
+                write_text(
+                    part / "tables" / f"{file}{kind}.tex", tables.latex(table, comment)
+                )
     frames = {
         "metrics": numbers.at_end(found.runs),
         "after_every_task": found.tasks.drop(columns="workdir"),
@@ -71,8 +74,8 @@ def write(
     }
     by_class, by_pair = confusion.frames(counts, found.runs)
     frames |= {"per_class": by_class, "confusion": by_pair} if counts else {}
-    for file, frame in frames.items():
-        write_text(part / f"{file}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    for title, frame in frames.items():
+        write_text(part / f"{title}.csv", frame.to_csv(index=False, lineterminator="\n"))
     html = page.page(groups, found, by_class, pictures, lacks, notes, part / "figures")
     write_text(part / "index.html", html)
     shutil.rmtree(where, ignore_errors=True)

@@ -217,6 +217,15 @@ def read_accuracy(where: Path) -> np.ndarray:
         ) from error
 
 
+def read_diverged(where: Path) -> str:
+    """Why the loss of a run became NaN or infinite; "" if it did not."""
+    path = where / "diverged"
+    try:
+        return " ".join(reading.text(path).split()) if path.exists() else ""
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read ({oneline(error)})"
+
+
 LARGEST = {int: 2**53, float: math.inf}  # in metrics.jsonl; losses may be huge before they diverge
 
 
