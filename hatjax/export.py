@@ -97,7 +97,15 @@ def load(where: str | Path) -> Small:
 
 
 def predict(small: Small, x: np.ndarray) -> Array:
-    """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as models.predict does."""
+    """Logits "n classes" for raw images "n h w c" (or "n h w" if grey), as models.predict does.
+
+    Raises InputError as that does, and for what is no exported network.
+    """
+    if not isinstance(small, Small):
+        raise InputError(
+            f"a {type(small).__name__} is given where an exported network is expected: give "
+            "export.cut(model, task) or export.load(FOLDER)"
+        )
     network = jax.jit(small.network.apply)  # compiled once for all calls with these shapes
 
     def logits(some: Array) -> Array:

@@ -323,6 +323,26 @@ def test_the_names_of_the_classes_are_kept(tmp_path, classes, names):
     assert data.load("none", tmp_path).names is None
 
 
+def test_names_beside_labels_that_are_text(tmp_path):
+    y = np.array(["a", "b", "c"])
+    arrays = good()
+    words = {k: y[arrays[k]] for k in ("y_train", "y_test")}
+    np.savez(tmp_path / "mine.npz", **arrays | words, classes=y)
+    assert data.load("mine", tmp_path).names == ("a", "b", "c")
+    np.savez(tmp_path / "mine.npz", **arrays | words, classes=y[::-1])
+    with pytest.raises(InputError, match=r"labels are text \(a, b, c\), and classes names others"):
+        data.load("mine", tmp_path)
+
+
+@pytest.mark.parametrize("scaled", [1, 3])
+def test_moments_of_binary_images(scaled):
+    x = np.random.default_rng(0).integers(0, 2, (50, 4, 4, 3), np.uint8) * np.uint8(scaled)
+    x[..., 2] = 7  # constant
+    mean, std = data.moments("mine", x)
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(std, [*x[..., :2].std((0, 1, 2)), 1], rtol=1e-5)
+
+
 # What cannot be had.
 
 

@@ -363,6 +363,7 @@ def test_joint_training_needs_the_training_examples(learned):
     (lambda m, s: m._replace(learned=(True, False)), dict(), "has not learned its task 'task 1'"),
     (lambda m, s: m, dict(earlier="tests", network={"widths": (3,)}), "network.widths: "),
     (lambda m, s: m, dict(earlier="tests", sets=[]), "no tasks"),
+    (lambda m, s: m, dict(earlier="tests", approach="hat"), "approach = 'hat': it is that of the"),
     (lambda m, s: m, dict(earlier="tests", sets="old"), "is there already, as 'task 0'"),
     (lambda m, s: m, dict(earlier="tests", sets="larger"), "reads images of one shape"),
 ])  # fmt: skip

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 import hatjax
 from hatjax import config, export
 from hatjax.analysis import models, which
+from hatjax.errors import InputError
 from tests import trained
 from tests.test_masks import model as untrained
 
@@ -162,3 +163,22 @@ def test_what_is_shown_is_short(model):
     html = result._repr_html_()
     assert "<td>25.0</td><td></td><td>75.0</td></tr>" in html and "&lt;a&gt;" in html
     assert html.count("<tr>") == 4
+
+
+@pytest.mark.parametrize("call", [
+    lambda m: hatjax.task_masks(m, 0),
+    lambda m: hatjax.overlap(m),
+    lambda m: hatjax.forget_task(m, 0, jax.random.key(0)),
+    lambda m: hatjax.cut(m, 0),
+    lambda m: hatjax.infer_task(m, np.zeros((2, 4))),
+    lambda m: hatjax.predict(m, np.zeros((2, 4)), 0),
+], ids=["masks", "overlap", "forget", "cut", "infer", "predict"])  # fmt: skip
+def test_what_is_no_model(call):
+    for wrong in (hatjax.Result(np.zeros((1, 1)), None), "results/run"):
+        with pytest.raises(InputError, match="is given where a model is expected"):
+            call(wrong)
+
+
+def test_what_is_no_exported_network():
+    with pytest.raises(InputError, match="a str is given where an exported network is expected"):
+        export.predict("run/export/task0", np.zeros((2, 4)))

@@ -126,6 +126,7 @@ def test_where_numbers_are_missing(value, says):
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (60, 8, 8, 3), np.uint8)
 DIGITS = RNG.integers(0, 17, (60, 64)).astype(float)
+LONG_TAILED = np.exp(RNG.normal(9, 1.2, (400, 1))) * [[1] + 16 * [1e-6]]  # as salaries are
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,8 @@ def test_another_unit_is_refused(train, x):
         (X, -X),
         (X, np.where(np.arange(40)[:, None] == 3, 1e5, X)),  # one outlier
         (X[:, :1], np.full((1, 1), 0.001)),  # too few to tell
+        (LONG_TAILED, LONG_TAILED[LONG_TAILED[:, 0].argmin()][None]),
+        (BYTES * 1.0, BYTES[:1] / 30),  # a dark picture again
         (np.zeros((9, 3)), X),
     ],
 )
@@ -200,3 +203,40 @@ def test_models_know_their_unit(trained_runs):
         hatjax.fit([(x / 255, y, x * 1.0, y)], **TINY)
     with pytest.raises(hatjax.InputError, match="task 0: x_test: numbers from 0 to 1, but"):
         hatjax.fit([(x * 1.0, y, x / 255, y)], **TINY)
+
+
+def test_columns_keep_one_order_over_all_tasks():
+    """Also where the first task has other columns, and where a task is added to a trained model."""
+    other = TABLE.add_prefix("my ")
+    sets = [(other, Y, other, Y), (TABLE, Y, TABLE, Y), (MIXED, Y, MIXED, Y)]
+    result = hatjax.fit(sets, **TINY)
+    assert [a.columns for a in result.model.about[1:]] == [tuple(NAMES)] * 2
+    new = TABLE[["weight", "height", "pulse", "age"]] + 1
+    tests = [s[2:] for s in sets]
+    more = hatjax.extend(result.model, [(new, Y, new, Y)], earlier=tests, quiet=True)
+    assert more.model.about[3].columns == tuple(NAMES)
+    found = hatjax.predict(more.model, MIXED)  # of the task that is found for each
+    for t in {*found.task.tolist()} - {0}:
+        logits = np.array(hatjax.predict(more.model, MIXED, t))
+        mine = found.task == t
+        np.testing.assert_array_equal(found.within[mine], logits.argmax(1)[mine])
+
+
+def test_joint_training_finds_the_columns_and_classes_of_earlier_tasks():
+    words = np.array(["cat", "dog"])[Y]
+    sets = [(TABLE, words, TABLE, words), (MIXED, words, MIXED, words)]
+    model = hatjax.fit(sets, "joint", **TINY).model
+    new = [(TABLE + 1, words, TABLE + 1, words)]
+    ours, by_hand = (
+        hatjax.extend(model, new, earlier=earlier, quiet=True).accuracy
+        for earlier in (sets, [sets[0], (TABLE, words, TABLE, words)])
+    )
+    np.testing.assert_array_equal(ours, by_hand)
+    third = np.where(np.arange(40) < 2, "ant", words)
+    with pytest.raises(hatjax.InputError, match="hold 'ant': task 1 has the classes cat, dog"):
+        hatjax.extend(model, new, earlier=[sets[0], (TABLE, third, *sets[1][2:])], quiet=True)
+
+
+def test_half_precision_is_read_as_it_is():
+    x = X.astype(np.float16)
+    np.testing.assert_array_equal(raw.numbers(x, "x"), x.astype(np.float32))

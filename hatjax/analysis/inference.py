@@ -86,6 +86,7 @@ def infer_task(model: Model, x: Array, how: str = "each") -> int:
     tasks of different numbers of classes, other shapes, another `how`, and gradients of a model
     without masks over weights.
     """
+    which.check(model)
     if how not in ("each", "gradient", "binary"):
         raise InputError(f"how = {how!r}: expected 'each', 'gradient' or 'binary'")
     tasks = np.array([t for t, there in enumerate(model.learned) if there])

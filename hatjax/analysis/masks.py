@@ -22,6 +22,7 @@ def masks(model: Model, task: int) -> dict[str, Array]:
 
     Raises InputError for a task that is unknown or was forgotten, or a model without gates.
     """
+    which.check(model)
     if not model.network.units:
         raise InputError(
             f"the approach {model.config.approach.name!r} has no gates, so there are no masks: "
@@ -52,9 +53,11 @@ def overlap(
     the units on its axes. A task that uses no weights has 0 overlap. Raises as hatjax.task_masks
     for each task of a model.
     """
-    if not isinstance(of, Model):
-        return np.asarray(protection.overlap(of, axes, net))
-    return overlap_of(of, range(len(of.names)))
+    if isinstance(of, Model):
+        return overlap_of(of, range(len(of.names)))
+    if axes is None:
+        which.check(of)
+    return np.asarray(protection.overlap(of, axes, net))
 
 
 def overlap_of(model: Model, tasks: Sequence[int]) -> np.ndarray:

@@ -195,7 +195,8 @@ def classes(model: Model, task: int) -> labels.Labels:
     """What the classes of `task` (counted from 0) are called, in the order of the logits.
 
     Their names, where they were given as text or as folders; else numbers, those of the labels that
-    were given. Raises InputError for an unknown task.
+    were given; but 0, 1, ... in each task of a set that was split by class and whose labels are
+    0, 1, ... themselves. Raises InputError for an unknown task.
     """
     task = place(model, task)
     count = model.network.classes[model.rows[task]]

@@ -1,7 +1,7 @@
 """Which task of a model is meant, and whether the model answers for it."""
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatjax.analysis.blocks import traced
 from hatjax.errors import InputError, shown
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hatjax.analysis.models import Model
 
 
-def check(model: "Model") -> None:
+def check(model: Any) -> None:
     """Raise InputError for what is no model: the result of hatjax.fit, say, or a workdir."""
     if not hasattr(model, "learned"):
         raise InputError(

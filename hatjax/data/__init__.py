@@ -108,5 +108,6 @@ def moments(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         counts += [np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(some, -1, 0)]
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total
-    std = np.sqrt(counts @ values**2 / total - mean**2)
-    return mean.astype(np.float32), np.maximum(std, 1).astype(np.float32)
+    std = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
+    varies = (np.sum(counts > 0, axis=1) > 1) & (std > 0)
+    return mean.astype(np.float32), np.where(varies, std, 1).astype(np.float32)

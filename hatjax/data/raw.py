@@ -48,9 +48,15 @@ def checked(where: str, x_train, y_train, x_test, y_test, *, names=None) -> Raw:
             f"{np.asarray(x_test).dtype}: give both in one unit and as one dtype"
         )
     raw = consistent(where, images["train"], y_train, images["test"], y_test)
-    if names is None or (raw.names and isinstance(raw.names[0], str)):  # labels that are text
+    if names is None:
         return raw
-    return raw._replace(names=named(where, names, raw.classes))
+    names = named(where, names, raw.classes)
+    if raw.names and isinstance(raw.names[0], str) and raw.names != names:  # labels that are text
+        raise InputError(
+            f"{where}: the labels are text ({labels.some(raw.names)}), and classes names others: "
+            "leave classes out, or give the labels as numbers"
+        )
+    return raw._replace(names=names)
 
 
 def channels_last(shape: tuple[int, ...], where: str) -> None:
@@ -137,7 +143,7 @@ def numbers(x, where: str, names: tuple[str, ...] = ()) -> np.ndarray:
             f"{where} holds numbers that are not finite in {columns.rows_of(bad, names)}: leave "
             "those examples out, or fill them in"
         )
-    if (bad := np.abs(x) > LARGEST).any():
+    if (bad := np.abs(x) > np.asarray(LARGEST, x.dtype if x.dtype == np.float32 else float)).any():
         raise InputError(
             f"{where} holds numbers beyond {LARGEST:g}, too large for float32, in "
             f"{columns.rows_of(bad, names)}: divide them first"

@@ -7,8 +7,8 @@ from hatjax.errors import InputError
 from hatjax.types import Scale
 
 WEAKER = 10  # examples so many times smaller than in training are in another unit
-FEW = 16  # numbers; fewer may be weak by chance
-DARK = 100  # the same for uint8, whose unit is known, and which may be a dark picture
+FEW = 16  # numbers, or examples; fewer may be weak by chance
+DARK = 100  # in place of WEAKER for few examples, and for uint8: known in its unit, maybe dark
 PIXELS, FEATURES = 0.5, 10  # how far beyond the range of training, in units of it, is another unit
 
 
@@ -32,7 +32,7 @@ def check(x: np.ndarray, scale: Scale | None, where: str) -> None:
         return
     vectors = x.ndim == 2 or x.shape[1:3] == (1, 1)
     room = (scale.high - scale.low) * (FEATURES if vectors else PIXELS)
-    least = scale.usual / (DARK if x.dtype == np.uint8 else WEAKER)
+    least = scale.usual / (DARK if x.dtype == np.uint8 or len(x) < FEW else WEAKER)
     weak = x.size >= FEW and np.median(sizes[sizes > 0]) < least
     if weak or np.median(low) < scale.low - room or np.median(high) > scale.high + room:
         lowest, highest = low.min(), high.max()

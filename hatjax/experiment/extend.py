@@ -11,8 +11,9 @@ from hatjax import config as configs
 from hatjax.analysis import models
 from hatjax.analysis.models import Model
 from hatjax.data import tasks
-from hatjax.data.tasks import given, joining
+from hatjax.data.tasks import joining
 from hatjax.data.tasks.fingerprint import of_tests
+from hatjax.data.tasks.holdout import hold_out
 from hatjax.errors import InputError
 from hatjax.experiment import extending, fit
 from hatjax.types import Split, Task
@@ -56,7 +57,7 @@ def extend(
         config = configured(model, len(sets), settings)
         before = _earlier(model, earlier)
         _check_union(model, before)
-        new = tasks.of_arrays(config, sets)
+        new = tasks.of_arrays(config, sets, [about.columns for about in model.about])
         joining.check(before, new, extending.forgotten(model))
         return fit.trained(config, joining.after(before, new), workdir, quiet, overwrite, model)
 
@@ -129,7 +130,8 @@ def _earlier(model: Model, given_sets: Sequence[tuple] | None) -> list[Task]:
         if changed:
             raise InputError(
                 f"the test examples of the earlier task {model.names[changed[0]]!r} are not those "
-                "that the model was tested on: give those, in the order of its tasks"
+                "that the model was tested on: give those, in the order of its tasks and as the "
+                f"dtype that it had (now {found[changed[0]].test.x.dtype})"
             )
     return found
 
@@ -143,11 +145,9 @@ def _task(model: Model, t: int, arrays: tuple) -> Task:
             raise InputError(
                 f"earlier[{t}]: expected (x_test, y_test), or the four arrays of hatjax.fit"
             )
-        x, y = models.labelled(model, arrays[-2], arrays[-1], t)
-        test = Split(models.examples(x, model.image), np.asarray(y, np.int32))
+        test = _split(model, t, *arrays[-2:])
         if len(arrays) == 4:
-            (whole,) = given.make(model.config, [tuple(arrays)])
-            train, valid = whole.train, whole.valid
+            train, valid = hold_out(model.config, *_split(model, t, *arrays[:2]))
     return Task(
         model.names[t],
         model.rows[t],
@@ -160,3 +160,10 @@ def _task(model: Model, t: int, arrays: tuple) -> Task:
         None if model.pixels is None else model.pixels[t],
         models.about_task(model, t),
     )
+
+
+def _split(model: Model, t: int, x: Any, y: Any) -> Split:
+    """Examples of task t of a model with their labels, as it has learned them: its columns in their
+    order, its classes by their names. Raises InputError for others."""
+    x, y = models.labelled(model, x, y, t)
+    return Split(models.examples(x, model.image), np.asarray(y, np.int32))

@@ -202,6 +202,11 @@ def _unknown(path: str, value: object, fields: Iterable[str]) -> InputError:
     near = near or last.get(closest(name, last) or "")
     form = f", written as **{{{near!r}: {shown(value)}}}" if near and "." in near else ""
     hint = f" Did you mean {near!r}{form}?" if near else ""
+    if path == "approach":  # of hatjax.extend
+        return InputError(
+            f"setting approach = {shown(value)}: it is that of the model: leave it out; its "
+            "settings are given as **{'approach.c': 0.75}"
+        )
     if any(p.startswith(f"{path}.") for p in known):
         kinds = "a name or a dict" if path in ARGUMENTS else "a dict"
         hint = f" Expected {kinds}, as in {path}={{'FIELD': VALUE}}."

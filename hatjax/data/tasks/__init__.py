@@ -48,9 +48,14 @@ def of_runs(stages: Sequence[ConfigDict]) -> list[Task]:
     return found
 
 
-def of_arrays(config: ConfigDict, arrays: Sequence[tuple]) -> list[Task]:
-    """A task for each (x_train, y_train, x_test, y_test); InputError for unusable arrays."""
-    return checked(given.make(config, arrays))
+def of_arrays(
+    config: ConfigDict, arrays: Sequence[tuple], known: Sequence[tuple[str, ...]] = ()
+) -> list[Task]:
+    """A task for each (x_train, y_train, x_test, y_test); InputError for unusable arrays.
+
+    `known` are the columns of tables that were learned before, in their order.
+    """
+    return checked(given.make(config, arrays, known))
 
 
 def checked(tasks: list[Task]) -> list[Task]:

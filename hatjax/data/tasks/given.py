@@ -14,13 +14,16 @@ from hatjax.errors import InputError
 from hatjax.types import About, Split, Task
 
 
-def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
+def make(
+    config: ConfigDict, sets: Sequence[tuple], known: Sequence[tuple[str, ...]] = ()
+) -> list[Task]:
     """A task for each (x_train, y_train, x_test, y_test), in this order.
 
     The hold-out is as in the other experiments. Each task is normalised by the mean and standard
     deviation of its training examples, per channel of images or per feature of vectors. The columns
-    of tables with the same names are brought to one order, that of the first. Raises InputError,
-    naming task and array, for unusable arrays.
+    of tables with the same names are brought to one order, that of the first of them, of which
+    those `known` from earlier tasks come first. Raises InputError, naming task and array, for
+    unusable arrays.
     """
     if not sets:
         raise InputError("no tasks: give at least one (x_train, y_train, x_test, y_test)")
@@ -33,9 +36,8 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
             alone = "" if several else "; one task alone is a list of one: [(x_train, ...)]"
             raise InputError(f"{name}: {what}: expected (x_train, y_train, x_test, y_test){alone}")
         x_train, y_train, x_test, y_test = arrays
-        x_train, x_test, names = _examples(
-            name, x_train, x_test, tasks[0].about.columns if tasks else ()
-        )
+        orders = [*known, *(task.about.columns for task in tasks)]
+        x_train, x_test, names = _examples(name, x_train, x_test, orders)
         if x_train.dtype != x_test.dtype:
             raise InputError(
                 f"{name}: of x_train and x_test one is uint8 and the other is not: give both in "
@@ -57,16 +59,17 @@ def make(config: ConfigDict, sets: Sequence[tuple]) -> list[Task]:
 
 
 def _examples(
-    task: str, x_train: Any, x_test: Any, first: tuple[str, ...]
+    task: str, x_train: Any, x_test: Any, orders: Sequence[tuple[str, ...]]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Training and test examples "n h w c", and the names of their columns, () without names.
 
-    The columns get the order of the task's training table, or of `first`, if that has the same.
+    The columns get the first of the `orders` that has the same names, else that of the task's
+    training table.
     """
     x_train, names = columns.table(x_train, f"{task}: x_train")
     x_test, others = columns.table(x_test, f"{task}: x_test")
-    if set(names) == set(first):
-        x_train, names = columns.ordered(x_train, names, first, f"{task}: x_train"), first
+    first = next((o for o in orders if set(o) == set(names)), names)
+    x_train, names = columns.ordered(x_train, names, first, f"{task}: x_train"), first
     x_test = columns.ordered(x_test, others, names, f"{task}: x_test")
     x_train = images(x_train, f"{task}: x_train", names)
     return x_train, images(x_test, f"{task}: x_test", names), names

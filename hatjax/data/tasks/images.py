@@ -27,7 +27,8 @@ def fit(config: ConfigDict, name: str, raw: Raw) -> Raw:
         if raw.x_train.shape[3] not in (1, c):
             raise InputError(
                 f"image set {name!r} has images of {raw.x_train.shape[3]} channels: "
-                f"config.data.image = {tuple(config.data.image)} needs 1 or {c}"
+                f"config.data.image = {tuple(config.data.image)} needs "
+                + (f"{c}" if c == 1 else f"1 or {c}")
             )
         if raw.x_train.shape[1:3] != (h, w):
             memory.fits(
