@@ -1,6 +1,7 @@
 """A lower bound on the time of a step: its matrix products alone, and its memory traffic."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,8 @@ def cost(case: Case, built: Built, compiled: bool = True) -> dict[str, float]:
     """The compiler's counts for a step: "flops" and "bytes accessed".
 
     Not `compiled`: those of the program that the compiler is given. Its flops are nearly the same,
-    at once, and its bytes more: every operation reads and writes memory.
+    at once, and its bytes more: every operation reads and writes memory. The body of a loop counts
+    once, and so do a CPU's convolutions (layers.of_patches) but for network.conv = "native".
     """
     step, args = one_step(case, built)
     lowered = jax.jit(step).lower(*args)
@@ -62,7 +64,20 @@ def parameters(built: Built) -> int:
 
 
 def time_products(eqns: list[JaxprEqn]) -> float:
-    """Seconds for the products `eqns` alone, one after the other, on random numbers."""
+    """Seconds for the products `eqns` alone, one after the other, on random numbers.
+
+    One that is there several times, as in a scan, is timed once and counted so often.
+    """
+    times = Counter(map(id, eqns))
+    once = {id(eqn): eqn for eqn in eqns}
+    return sum(
+        n * _time([eqn for k, eqn in once.items() if times[k] == n])
+        for n in sorted({*times.values()})
+    )
+
+
+def _time(eqns: list[JaxprEqn]) -> float:
+    """Seconds for different products, one after the other."""
     rng = np.random.default_rng(0)
     operands = [
         tuple(jnp.asarray(rng.standard_normal(shape(v)), jnp.float32) for v in eqn.invars)

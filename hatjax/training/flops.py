@@ -14,17 +14,19 @@ KINDS = ("dot_general", "conv_general_dilated")
 def products(function: Callable, *args) -> list[JaxprEqn]:
     """The products of function(*args), as the equations of its jaxpr that are one of KINDS.
 
-    Our own convolutions are matrix products (networks/layers.py). Products whose result nothing
-    uses, such as a gradient in the images, are left out: the compiler drops them.
+    Our own convolutions are matrix products (networks/layers.py). One in a scan is there as often
+    as it runs. Products whose result nothing uses, such as a gradient in the images, are left out:
+    the compiler drops them.
     """
 
     def walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
         for eqn in jaxpr.eqns:
             if eqn.primitive.name in KINDS:
                 yield eqn
+            times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
             for inner in eqn.params.values():  # of jit, custom_jvp and others
                 if hasattr(inner, "eqns"):
-                    yield from walk(inner)
+                    yield from times * list(walk(inner))
 
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     used, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
