@@ -272,8 +272,8 @@ def test_runs_that_extend_different_runs_are_not_compared(runs):
         dataclasses.replace(hat, earlier=(c,)) for c in (hat.config, short, other)
     )
     assert same.setting == hat.setting and same.variant == hat.variant
-    assert after_short.setting == hat.setting | {"extends.run": ("epochs=1",)}
-    assert after_other.label == "hat (extends.run=c=0.1)" and after_other.setting == hat.setting
+    assert after_short.setting == hat.setting | {"extends.with": ("epochs=1",)}
+    assert after_other.label == "hat (extends.with=c=0.1)" and after_other.setting == hat.setting
 
 
 def test_what_ended_early_is_told_with_its_reason(runs, tmp_path):

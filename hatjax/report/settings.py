@@ -54,7 +54,7 @@ def before(
 ) -> tuple[dict[str, object], dict[str, object]]:
     """What the runs that a run extends had otherwise, for its setting and its variant.
 
-    Each as {"extends.run": the fields of every earlier run, as text}; {} where they had the same.
+    Each as {"extends.with": the fields of every earlier run, as text}; {} where they had the same.
     """
     mine = configs.fields(config)
     skipped = (*NOT_COMPARED, "extends.tasks")
@@ -68,7 +68,7 @@ def before(
 
 
 def _told(texts: Sequence[str]) -> dict[str, object]:
-    return {"extends.run": tuple(texts)} if any(texts) else {}
+    return {"extends.with": tuple(texts)} if any(texts) else {}
 
 
 def parts(
