@@ -102,7 +102,8 @@ def seeds(name: str, records: Sequence[Record]) -> Iterator[Missing]:
     for count, what in lacking.items():
         few = {r.label: r for r in compared(records) if labels.count(r.label) == count}
         if few:
-            usual = [r for r in few.values() if not r.variant]  # which a command can name
+            # Of those that a command can name.
+            usual = [r for r in few.values() if not r.variant and repeatable(records)]
             more = [
                 command(name, records, r.approach, [r.seed + 1 + i for i in range(FEWEST - count)])
                 for r in usual[:1]

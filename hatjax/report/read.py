@@ -64,9 +64,9 @@ class Record:
     def variant(self) -> dict[str, object]:
         """What differs from the defaults in the approach's own fields.
 
-        And which tasks, counted from 0, it has forgotten on purpose.
+        And which tasks, counted from 1, it has forgotten on purpose.
         """
-        gone = tuple(str(t) for a in self.acc[-1:] for t in np.flatnonzero(np.isnan(a)))
+        gone = tuple(str(t + 1) for a in self.acc[-1:] for t in np.flatnonzero(np.isnan(a)))
         return self._different[1] | self._before[1] | ({"forgotten": gone} if gone else {})
 
     @property
