@@ -118,6 +118,10 @@ def main(argv: list[str], stopping: stop.Stopping) -> None:
             raise
         fail(f"the processes lost each other: {str(error).splitlines()[0]}", status=1)
     except Diverged as error:
+        done = [name for name in runs if files.finished(where / name, runs[name])]
+        if done and replicas.writes():
+            accs = run.accuracies(where, done)
+            print(display.comparison(dict(zip(done, accs, strict=True)), where))
         kept = any((where / name / "model").exists() for name in runs)
         fail(f"{error}" + f". The finished tasks' results are in {where}" * kept, status=1)
     except Unwritable as error:

@@ -71,6 +71,12 @@ def test_a_run_and_what_it_leaves(command, tmp_path):
     assert status == 0 and json.loads((w / "config.json").read_text())["lr"] == 0.1
 
 
+def test_a_sweep_of_which_a_run_diverges_shows_the_others(command):
+    status, out, err = command(*TINY, "--workdir=w", "--config.grid=lr=0.05,1e30")
+    assert status == 1 and err.count("\nerror: ") + err.startswith("error: ") == 1, err
+    assert re.search(r"seed0-lr=0.05 +[0-9.]+%", out) and "lr=1e+30  " not in out
+
+
 def test_dry_run_and_help(command, tmp_path):
     status, out, _ = command("--dry_run", "--config.approach.s_max=200")
     assert status == 0 and '"s_max": 200.0' in out and "234,500 parameters" in out

@@ -262,6 +262,14 @@ def test_runs_on_different_arrays_are_not_compared(runs):
     assert not [lack.what for lack in lacks if lack.what.endswith("for example")]
     older = given(hat, (), "older")  # which did not write fingerprints
     assert older.setting == {}
+    # Of tasks added to a run on permuted images, whose order the seed draws, only the arrays count.
+    first, second = (given(hat, (str(seed), "iris", "wine"), "w") for seed in (0, 1))
+    for r in (first, second):
+        r.config.extends.update(run="some", tasks=(1,))
+    assert first.setting["data.arrays"] == second.setting["data.arrays"]
+    own = dataclasses.replace(first, earlier=(hat.config,)).setting["data.arrays"]
+    both = dataclasses.replace(first, earlier=(first.config,)).setting["data.arrays"]
+    assert own == first.setting["data.arrays"] != both
 
 
 def test_runs_that_extend_different_runs_are_not_compared(runs):

@@ -132,7 +132,7 @@ def numbers(x, where: str, names: tuple[str, ...] = ()) -> np.ndarray:
         x = lazy.array(x)
     except ValueError as error:
         raise InputError(f"{where}: expected an array of numbers, got {error}") from error
-    if x.dtype.name == "bfloat16":  # of JAX; NumPy calls its kind "V"
+    if x.dtype.name in ("bfloat16", "float16"):  # the first is of JAX; NumPy calls its kind "V"
         x = x.astype(np.float32)
     if x.dtype.kind not in "buif":
         raise InputError(f"{where} is {x.dtype} of shape {x.shape}: expected numbers")
@@ -143,7 +143,7 @@ def numbers(x, where: str, names: tuple[str, ...] = ()) -> np.ndarray:
             f"{where} holds numbers that are not finite in {columns.rows_of(bad, names)}: leave "
             "those examples out, or fill them in"
         )
-    if (bad := np.abs(x) > np.asarray(LARGEST, x.dtype if x.dtype == np.float32 else float)).any():
+    if (bad := np.abs(x) > LARGEST).any():
         raise InputError(
             f"{where} holds numbers beyond {LARGEST:g}, too large for float32, in "
             f"{columns.rows_of(bad, names)}: divide them first"

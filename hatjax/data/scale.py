@@ -8,7 +8,7 @@ from hatjax.types import Scale
 
 WEAKER = 10  # examples so many times smaller than in training are in another unit
 FEW = 16  # numbers, or examples; fewer may be weak by chance
-DARK = 100  # in place of WEAKER for few examples, and for uint8: known in its unit, maybe dark
+DARK = 100  # WEAKER for few examples, and for uint8: its unit is known, a picture may be dark
 PIXELS, FEATURES = 0.5, 10  # how far beyond the range of training, in units of it, is another unit
 
 

@@ -50,15 +50,23 @@ class Record:
     def _before(self) -> tuple[dict[str, object], dict[str, object]]:
         return settings.before(self.config, self.earlier)
 
+    @property
+    def _arrays(self) -> dict[str, object]:
+        """A fingerprint of the test examples of the tasks that were given as arrays, if any."""
+        runs = [self.config, *reversed(self.earlier)]
+        ends = np.cumsum(self.config.extends.tasks, dtype=int)
+        tests = np.split(np.array(self.tests, str), ends)[::-1]  # of the tasks of each run
+        pairs = zip(runs, tests, strict=False)
+        given = "".join("".join(own) for c, own in pairs if c.tasks.kind == "given")
+        return {"data.arrays": hashlib.sha256(given.encode()).hexdigest()[:6]} if given else {}
+
     @cached_property
     def setting(self) -> dict[str, object]:
         """What differs from the defaults in the fields that all approaches share.
 
         And what no field tells: which arrays were given, and from which runs it goes on.
         """
-        given = self.config.tasks.kind == "given" and self.tests
-        arrays = hashlib.sha256("".join(self.tests).encode()).hexdigest()[:6]
-        return self._different[0] | self._before[0] | ({"data.arrays": arrays} if given else {})
+        return self._different[0] | self._before[0] | self._arrays
 
     @cached_property
     def variant(self) -> dict[str, object]:
