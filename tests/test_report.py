@@ -316,6 +316,8 @@ def test_tables_of_groups_with_like_names_are_kept_apart(runs, tmp_path):
     write.write(records, tmp_path / "out")
     written = sorted(p.name for p in (tmp_path / "out" / "tables").iterdir())
     assert written == ["digits-again.tex", "digits.tex"]
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert all(html.count(f"tables/{file};") == 1 for file in written)
 
 
 def command(folder: Path, *args: str) -> subprocess.CompletedProcess:

@@ -1,7 +1,7 @@
 """The report as one self-contained HTML page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,6 @@ from hatjax.report import tables, versions
 from hatjax.report.gallery import Picture
 from hatjax.report.groups import Groups, names, shared
 from hatjax.report.missing import Missing
-from hatjax.report.names import slug
 from hatjax.report.numbers import Runs
 from hatjax.report.read import Record
 
@@ -21,6 +20,7 @@ MARK = "<!-- made by hatjax.report -->"  # identifies the folder of a report
 
 def page(
     groups: Groups,
+    files: Mapping[str, str],
     found: Runs,
     classes: pd.DataFrame,
     pictures: Sequence[Picture],
@@ -30,7 +30,8 @@ def page(
 ) -> str:
     """The HTML of the page; `where` is the folder with the PNG files of the pictures.
 
-    `classes` has the accuracies by class (confusion.frames); no rows if they were not asked for.
+    `files` has the file name of each group's LaTeX table, without its ending. `classes` has the
+    accuracies by class (confusion.frames); no rows if they were not asked for.
     """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
@@ -43,7 +44,7 @@ def page(
         groups=[
             {
                 "name": name,
-                "slug": slug(name),
+                "file": files[name],
                 "setting": shared(records),
                 "by_metric": tables.by_metric(found.of(records).named(names(records))),
                 "by_tasks": tables.by_tasks(found.of(records).named(names(records))),

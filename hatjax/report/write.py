@@ -56,17 +56,16 @@ def write(
     lacks = missing(groups, found, {p.kind for p in pictures})
     text = tables.markdown(groups, found)
     write_text(part / "tables.md", text)
-    files: set[str] = set()
+    files: dict[str, str] = {}  # the file name of each group's tables
     for name, records in groups.items():
         mine, common = found.of(records).named(names(records)), shared(records)
         comment = f"{name}; in place of the defaults: {common}" if common else name
-        files.add(file := slug(name, files))
+        files[name] = slug(name, files.values())
         for kind, make in (("", tables.by_metric), ("-rho", tables.by_tasks)):
             table = make(mine)
             if len(table):
-                write_text(
-                    part / "tables" / f"{file}{kind}.tex", tables.latex(table, comment)
-                )
+                target = part / "tables" / f"{files[name]}{kind}.tex"
+                write_text(target, tables.latex(table, comment))
     frames = {
         "metrics": numbers.at_end(found.runs),
         "after_every_task": found.tasks.drop(columns="workdir"),
@@ -76,7 +75,7 @@ def write(
     frames |= {"per_class": by_class, "confusion": by_pair} if counts else {}
     for title, frame in frames.items():
         write_text(part / f"{title}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    html = page.page(groups, found, by_class, pictures, lacks, notes, part / "figures")
+    html = page.page(groups, files, found, by_class, pictures, lacks, notes, part / "figures")
     write_text(part / "index.html", html)
     shutil.rmtree(where, ignore_errors=True)
     os.replace(part, where)
