@@ -164,7 +164,7 @@ def of_study(study: ConfigDict, experiment: str, approach: str, seed: int) -> Co
     """The configuration of one run of a study, without its grid. Raises as `runs`."""
     if study.scale not in SCALES:
         raise unknown("config.scale", study.scale, SCALES)
-    base = experiment if configs.is_of_set(experiment) else experiment.split("-")[0]
+    base = configs.usual(experiment)
     c = configs.make(base, approach, study.same)
     c.update(SCALES[study.scale].get(base, {}))
     c.approach.update(SCALED.get(study.scale, {}).get(approach, {}))

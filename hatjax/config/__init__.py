@@ -32,6 +32,7 @@ from hatjax.config.making import (
     make,
     of_arrays,
     of_set,
+    usual,
 )
 from hatjax.config.registry import APPROACHES, NETWORKS, ApproachSpec, NetworkSpec, NoSettings
 from hatjax.config.text import DEPTH, fields, from_json, literal, split, to_json
@@ -40,5 +41,5 @@ __all__ = [
     "APPROACHES", "DEPTH", "EXPERIMENTS", "FIVE", "FREE", "LATER", "MIXTURE", "NETWORKS",
     "ApproachSpec", "NetworkSpec", "NoSettings", "check", "choose", "choose_network", "chosen_by",
     "completed", "fields", "free_types", "from_json", "in_tasks", "is_of_set", "literal", "make",
-    "of_arrays", "of_set", "other_approach", "split", "to_json", "traced",
+    "of_arrays", "of_set", "other_approach", "split", "to_json", "traced", "usual",
 ]  # fmt: skip

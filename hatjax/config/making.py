@@ -139,6 +139,11 @@ def is_of_set(experiment: str) -> bool:
     return OF_SET.fullmatch(experiment) is not None
 
 
+def usual(experiment: str) -> str:
+    """The experiment whose defaults `experiment` has: of a variant "pmnist-mine", "pmnist"."""
+    return experiment if is_of_set(experiment) else experiment.split("-")[0]
+
+
 def of_set(arg: str, kind: str, approach: str) -> ConfigDict:
     """The configuration of an argument "NAME,COUNT": an image set in so many tasks of a kind."""
     name, _, count = arg.partition(",")

@@ -28,10 +28,8 @@ def known(experiment: str) -> str:
     That is one of config.EXPERIMENTS or of any image set, by its name. A variant is named
     EXPERIMENT-ANYTHING; for any other name, the defaults are those of pmnist.
     """
-    if configs.is_of_set(experiment):
-        return experiment
-    named = (experiment, experiment.split("-")[0])
-    return next((n for n in named if n in configs.EXPERIMENTS), "pmnist")
+    usual = configs.usual(experiment)
+    return usual if usual in configs.EXPERIMENTS or configs.is_of_set(usual) else "pmnist"
 
 
 def different(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]:
