@@ -64,7 +64,8 @@ def forgetting(
         raise InputError('plot.forgetting: no runs: give {"hat": result.accuracy}')
     every = {}
     for name, some in runs.items():
-        if not hasattr(some, "__len__") or not len(some):
+        some = list(some) if np.iterable(some) else []
+        if not some:
             raise InputError(f"plot.forgetting: {name}: no accuracies: give result.accuracy")
         every[name] = [square(acc) for acc in (some if np.ndim(some[0]) == 2 else [some])]
         if len({len(acc) for acc in every[name]}) > 1:

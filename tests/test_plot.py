@@ -63,6 +63,7 @@ def lines_of(fig: Figure) -> list:
         (lambda: plot.forgetting({"hat": ACC}, task=3), "task = 3: expected one from 0 to 2"),
         (lambda: plot.forgetting({}), "no runs: give"),
         (lambda: plot.forgetting({"hat": []}), "hat: no accuracies: give"),
+        (lambda: plot.forgetting({"hat": np.float32(0.9)}), "hat: no accuracies: give"),
         (lambda: plot.forgetting({"a": [ACC, ACC[:2, :2]]}), r"a: seeds of \[2, 3\] tasks"),
         (lambda: plot.overlap(np.ones((1, 1))), "a single task: expected two or more"),
         (lambda: plot.capacity(pd.DataFrame({"task": [], "used_fc1": []})), "no epochs: give"),
